@@ -1,0 +1,32 @@
+# Two commands: `make quickstart` trains a Llama on this machine, `make test` runs every test. Both make .venv themselves.
+
+# The first Python on the PATH that is 3.11, 3.12 or 3.13; or say PYTHON=...
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python; do \
+	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1 && echo $$python && break; done)
+BIN := .venv/bin
+
+.PHONY: quickstart test check format clean
+
+quickstart: .venv/all  ## raw text -> tokenizer -> shards -> training -> evaluation -> a sample; DATA=DIR takes your own text
+	$(BIN)/python recipes/quickstart.py $(if $(DATA),--data "$(DATA)") $(ARGS)
+
+test: .venv/dev  ## all tests, CPU only where there is no GPU
+	$(BIN)/python -m pytest $(ARGS)
+
+check: .venv/dev  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## forget .venv; runs stay
+	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache
+
+.venv/all .venv/dev: .venv/%: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11, 3.12 or 3.13 found; install one, or say make PYTHON=/path/to/python" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable ".[$*]"
+	@touch $@

@@ -1,0 +1,159 @@
+"""Build: raw text to everything a training run reads, in one folder.
+
+    documents/{train,eval}.parquet   the text, for `datasets.load_dataset`
+    tokenizer/                       learned from the training text only
+    train/  eval/                    token shards
+    corpus.json                      what went in, what was left out and why, what came out
+
+The folder is built beside its place and moved there whole; asked for again with the same inputs and settings, it is
+reused.
+"""
+
+import hashlib
+import json
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from data_pipelines.dedup.exact import drop_duplicates
+from data_pipelines.documents import DocumentWriter, read_documents
+from data_pipelines.heldout import Heldout
+from data_pipelines.sources import files, installed
+from data_pipelines.tokenize import progress_bar, write_shards
+from llama_train.data.shards import Shards
+from llama_train.tokenizers.llama3 import check_vocab_size, fingerprint, train_llama3
+
+FORMAT = 1  # of the folder; a change of what a build makes of the same inputs raises it
+SOURCES = {"installed": installed, "files": files}
+
+
+def build_corpus(
+    source: str,
+    paths: list[str],
+    out: Path,
+    *,
+    vocab_size: int,
+    max_bytes: int | None = None,
+    heldout_bytes: int | None = None,
+    text_column: str = "text",
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Build `out` from a source ("installed" or "files") and return its corpus.json.
+
+    max_bytes: stop after so much text, UTF-8, held-out part included (None: take all). heldout_bytes: None for 2.5 % of
+    the text, at most 4 MB. Raises ValueError for text or settings that cannot work (nothing found, too little for the
+    vocabulary) and where `out` holds something else; what is at `out` stays until the new build is whole.
+    """
+    check_vocab_size(vocab_size)
+    settings = {
+        "source": source,
+        "vocab_size": vocab_size,
+        "max_bytes": max_bytes,
+        "heldout_bytes": heldout_bytes,
+        "text_column": text_column,
+    }
+    with _stage("inputs") as done:
+        inputs = SOURCES[source].inputs(paths, settings)
+        versions = {"python": sys.version.split()[0]} | {name: version(name) for name in ("tokenizers", "datatrove")}
+        identity = _identity([FORMAT, settings, versions, inputs])
+        done(f"{len(inputs):,} files")
+    if (corpus := _reusable(out, identity)) is not None:
+        _say(f"reusing {out}: same inputs, same settings ({corpus['tokens']['train']:,} training tokens)")
+        return corpus
+
+    staging = out.with_name(f".{out.name}.building")
+    shutil.rmtree(staging, ignore_errors=True)
+    try:
+        corpus = _build(staging, paths, settings, progress)
+        corpus = {"format": FORMAT, "inputs_sha256": identity, "settings": settings, **corpus, "versions": versions}
+        (staging / "corpus.json").write_text(json.dumps(corpus, indent=2) + "\n", encoding="utf-8")
+        if out.exists():
+            shutil.rmtree(out)
+        staging.rename(out)
+    except OSError as error:
+        error.filename = error.filename or str(out)  # a full disk does not say which
+        raise
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return corpus
+
+
+def _build(staging: Path, paths: list[str], settings: dict[str, Any], progress: bool) -> dict[str, Any]:
+    dropped: Counter[str] = Counter()
+    everything = staging / "documents" / "all.parquet"
+    with _stage("documents") as done:
+        stream = drop_duplicates(SOURCES[settings["source"]].read(paths, settings, dropped), dropped)
+        with DocumentWriter(everything) as found, progress_bar("documents", settings["max_bytes"], progress) as bar:
+            for document in stream:
+                bar.update(found.add(document))
+                if settings["max_bytes"] and found.bytes >= settings["max_bytes"]:
+                    break
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in dropped.most_common())
+        done(f"{found.documents:,} kept, {found.bytes / 1e6:.1f} MB; left out: {reasons or 'none'}")
+
+    with _stage("held-out") as done:
+        heldout = Heldout(read_documents(everything), found.bytes, settings["heldout_bytes"])
+        train, held = (staging / "documents" / f"{name}.parquet" for name in ("train", "eval"))
+        with DocumentWriter(train) as training, DocumentWriter(held) as held_out:
+            for document in read_documents(everything):
+                for is_held, part in heldout.split(document):
+                    (held_out if is_held else training).add(part)
+        everything.unlink()
+        done(f"{held_out.bytes / 1e6:.2f} MB in {held_out.documents:,} documents")
+
+    with _stage("tokenizer") as done:
+        texts = (document.text for document in read_documents(train))
+        train_llama3(texts, settings["vocab_size"], staging / "tokenizer", progress and sys.stderr.isatty())
+        done(f"{settings['vocab_size']:,} ids")
+
+    with _stage("tokens") as done:
+        tokenizer = staging / "tokenizer"
+        shards = {
+            "train": write_shards(read_documents(train), tokenizer, staging / "train", training.bytes, progress),
+            "eval": write_shards(read_documents(held), tokenizer, staging / "eval", held_out.bytes, progress),
+        }
+        sizes = {key: {name: shards[name][key] for name in shards} for key in ("documents", "bytes", "tokens")}
+        rate = sum(sizes["bytes"].values()) / sum(sizes["tokens"].values())
+        done(f"{sizes['tokens']['train']:,} to train on, {sizes['tokens']['eval']:,} held out, {rate:.2f} bytes each")
+    return {"dropped": dict(dropped.most_common()), **sizes, "tokenizer_sha256": fingerprint(tokenizer)}
+
+
+def _identity(parts: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _reusable(out: Path, identity: str) -> dict[str, Any] | None:
+    """The corpus.json of `out` where it is whole and of this identity; refuses a folder that is not a corpus."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return None
+    if not (out / "corpus.json").is_file():
+        raise ValueError(f"{out} holds something that is not a corpus: name another folder with --out, or remove it")
+    try:
+        corpus = json.loads((out / "corpus.json").read_text(encoding="utf-8"))
+        if corpus["inputs_sha256"] != identity:
+            _say(f"rebuilding {out}: the inputs or the settings have changed")
+            return None
+        tokenizers = {Shards(out / name).tokenizer["sha256"] for name in ("train", "eval")}
+        whole = tokenizers == {fingerprint(out / "tokenizer")}
+    except (ValueError, KeyError, OSError):
+        whole = False
+    if not whole:
+        _say(f"rebuilding {out}: it is not whole")
+    return corpus if whole else None
+
+
+@contextmanager
+def _stage(name: str) -> Iterator[Any]:
+    """One line on stderr with what the stage says it has done, and the seconds it took."""
+    start = time.perf_counter()
+    yield lambda what: _say(f"{name:<10} {time.perf_counter() - start:6.1f} s  {what}")
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)

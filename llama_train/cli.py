@@ -1,0 +1,91 @@
+"""The `llama-train` command: plan a run, evaluate a checkpoint, let one write. `accelerate launch` trains."""
+
+import argparse
+import json
+import sys
+
+from llama_train.errors import one_line_errors
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry point of `llama-train`. Errors end in one line on stderr and exit code 1."""
+    with one_line_errors():
+        options, rest = _parser().parse_known_args(argv)
+        if rest and options.verb is not _plan:
+            _parser().error(f"unrecognized arguments: {' '.join(rest)}")
+        options.rest = rest
+        options.verb(options)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="llama-train",
+        description="Pretrain Llama models from scratch. Train with: accelerate launch "
+        "--config_file accelerate_config.yaml recipes/pretrain.py recipes/pretrain/llama2.yaml --key value ...",
+        allow_abbrev=False,
+    )
+    verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
+
+    plan = verbs.add_parser(
+        "plan",
+        help="parameters, FLOPs, memory, batch, steps and schedule of a run (needs no data, no GPU, no network)",
+        usage="llama-train plan [RECIPE.yaml] [--key value ...] [--num_processes N]",
+        description="Print what a run would do. The keys are the recipe's: recipes/pretrain.py --help lists them.",
+        allow_abbrev=False,
+    )
+    plan.add_argument("--num_processes", type=int, default=1, help="as given to accelerate launch (default 1)")
+    plan.set_defaults(verb=_plan)
+
+    evaluate = verbs.add_parser("evaluate", help="loss and bits per byte of a checkpoint on text files")
+    evaluate.add_argument("checkpoint", help="folder with config.json, weights and tokenizer, such as RUN/final")
+    evaluate.add_argument("--text", nargs="+", required=True, metavar="FILE", help="text files, UTF-8")
+    evaluate.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    evaluate.set_defaults(verb=_evaluate)
+
+    chat = verbs.add_parser("chat", help="let a checkpoint go on from a prompt")
+    chat.add_argument("checkpoint", help="folder with config.json, weights and tokenizer, such as RUN/final")
+    chat.add_argument("--prompt", required=True, help="the text to go on from")
+    chat.add_argument("--max_new_tokens", type=int, default=100, help="(default %(default)s)")
+    chat.add_argument("--temperature", type=float, default=0.8, help="0: always the likeliest (default %(default)s)")
+    chat.add_argument("--top_p", type=float, default=1.0, help="draw from this share of probability (default 1)")
+    chat.add_argument("--seed", type=int, default=0, help="the same seed gives the same text (default %(default)s)")
+    chat.set_defaults(verb=_chat)
+    return parser
+
+
+def _plan(options: argparse.Namespace) -> None:
+    from llama_train.planner import plan, render
+    from llama_train.settings import load_settings
+
+    if options.num_processes < 1:
+        raise ValueError(f"--num_processes: {options.num_processes} is not valid, expected at least 1")
+    print(render(plan(load_settings([*options.rest, "--dry_run"]), options.num_processes)))
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from llama_train.train.evaluate import evaluate_text
+
+    figures = evaluate_text(options.checkpoint, options.text)
+    if options.json:
+        print(json.dumps(figures))
+        return
+    for name, value in figures.items():
+        text = f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
+        print(f"{name.replace('_', ' '):<16}  {text}")
+
+
+def _chat(options: argparse.Namespace) -> None:
+    from llama_train.generate import generate
+
+    generate(
+        options.checkpoint,
+        options.prompt,
+        max_new_tokens=options.max_new_tokens,
+        temperature=options.temperature,
+        top_p=options.top_p,
+        seed=options.seed,
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

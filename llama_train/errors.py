@@ -1,0 +1,36 @@
+"""How a command ends badly: one line on stderr and an exit code, never a traceback."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+DEBUG = "LLAMA_TRAIN_DEBUG"
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn errors meant for people into `error: ...` and exit code 1; Ctrl-C into 130.
+
+    Those are ValueError, OSError, FloatingPointError and ImportError; anything else is a fault of ours and keeps its
+    traceback, as all do with LLAMA_TRAIN_DEBUG=1.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough; Python would complain again while it closes
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None
+    except (ValueError, OSError, FloatingPointError, ImportError) as error:
+        if os.environ.get(DEBUG) == "1":
+            raise
+        print(f"error: {_one_line(error)}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+def _one_line(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,51 @@
+"""One optimizer step over several micro-batches, in which every counted token weighs the same.
+
+The loss of a step is the sum of -log p over all counted tokens of all micro-batches and processes, divided by their number:
+never an average of averages, so the gradient does not depend on how the batch is split (transformers#34191, #34242)."""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+def counted_tokens(batch: dict[str, Any]) -> torch.Tensor:
+    """How many tokens of a batch are predicted: labels (B, T) are shifted by one inside the model, -100 is not counted."""
+    return (batch["labels"][:, 1:] != -100).sum()
+
+
+def train_step(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    micro_batches: list[dict[str, Any]],
+    accelerator: "Accelerator",
+    max_grad_norm: float,
+) -> tuple[torch.Tensor, torch.Tensor | float]:
+    """Forward, backward, clip and update.
+
+    model and optimizer are prepared by the accelerator; micro_batches are this process' share of the global batch, on its
+    device; max_grad_norm 0 does not clip. Returns this process' part of the step's loss (their sum over processes is the loss; fp32, detached, not yet
+    synchronised, so that the device need not wait) and the gradient norm before clipping."""
+    deepspeed = accelerator.distributed_type == "DEEPSPEED"
+    counted = accelerator.reduce(torch.stack([counted_tokens(batch) for batch in micro_batches]).sum(), reduction="sum")
+    # Undo what the engine will divide by: DDP, FSDP and ZeRO average over processes, accelerate over micro-batches
+    # (DeepSpeed would too: scale_wrt_gas=False).
+    scale = accelerator.num_processes * (1 if deepspeed else accelerator.gradient_accumulation_steps)
+    options = {"scale_wrt_gas": False} if deepspeed else {}
+    losses = []
+    for batch in micro_batches:
+        with accelerator.accumulate(model):
+            loss = model(**batch, num_items_in_batch=counted).loss
+            losses.append(loss.detach())
+            accelerator.backward(loss * scale, **options)  # DeepSpeed clips and steps in here, on the last one
+            if accelerator.sync_gradients and not deepspeed:
+                grad_norm = accelerator.clip_grad_norm_(model.parameters(), max_grad_norm or math.inf)
+            optimizer.step()
+            optimizer.zero_grad()
+    if deepspeed:
+        grad_norm = model.get_global_grad_norm()
+    return torch.stack(losses).sum(), grad_norm

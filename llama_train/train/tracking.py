@@ -1,0 +1,161 @@
+"""What a run tells: metrics.jsonl always, a progress bar, W&B or TensorBoard where asked, loss.png, a summary table."""
+
+import json
+import os
+import sys
+import time
+from importlib.util import find_spec
+from netrc import NetrcParseError, netrc
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from llama_train.settings import PretrainSettings
+
+
+class Tracker:
+    """Writes a run's figures. Only the main process writes; every process may call.
+
+    Rows of metrics.jsonl after `start_step` (written by a run that stopped before its next checkpoint) are dropped, so a
+    resumed run has one history."""
+
+    def __init__(self, settings: "PretrainSettings", accelerator: "Accelerator", total_steps: int, start_step: int):
+        self.accelerator = accelerator
+        self.main = accelerator.is_main_process
+        self.output_dir = Path(settings.output_dir)
+        self.total_steps, self.start_step = total_steps, start_step
+        self.rows = [row for row in read_metrics(self.output_dir) if row["step"] <= start_step]
+        self.started = time.monotonic()
+        self.bar = None
+        if not self.main:
+            return
+        with open(self.output_dir / "metrics.jsonl", "w", encoding="utf-8") as file:
+            file.writelines(json.dumps(row) + "\n" for row in self.rows)
+        if sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self.bar = tqdm(total=total_steps, initial=start_step, desc="train", unit="step", dynamic_ncols=True)
+
+    def training(self, step: int, values: dict[str, Any]) -> None:
+        """One row of training figures, and the line people watch: loss, tokens/s, time left."""
+        self._write(step, values)
+        if not self.main:
+            return
+        speed = f"{values['tokens_per_second']:,.0f} tokens/s"
+        if self.bar is not None:
+            self.bar.set_postfix_str(f"loss {values['loss']:.3f}, {speed}")
+            self.bar.update(step - self.bar.n)
+        else:
+            left = (time.monotonic() - self.started) / (step - self.start_step) * (self.total_steps - step)
+            eta = time.strftime("%H:%M:%S", time.gmtime(left))
+            self.say(f"step {step}/{self.total_steps}  loss {values['loss']:.4f}  lr {values['learning_rate']:.2e}  {speed}  ETA {eta}")
+
+    def evaluation(self, step: int, values: dict[str, Any]) -> None:
+        """One row of held-out figures."""
+        self._write(step, values)
+        self.say(
+            f"step {step}/{self.total_steps}  eval_loss {values['eval_loss']:.4f}  "
+            f"bits per byte {values['eval_bits_per_byte']:.4f}"
+        )
+
+    def newest(self) -> dict[str, Any]:
+        """The newest training and held-out figures together; and the first held-out loss, as first_eval_loss."""
+        rows: dict[str, Any] = {}
+        for row in self.rows:
+            if "eval_loss" in row:
+                rows.setdefault("first_eval_loss", row["eval_loss"])
+            rows |= row
+        return rows
+
+    def say(self, line: str) -> None:
+        """Print a line on the main process, above the progress bar if there is one."""
+        if self.bar is not None:
+            self.bar.write(line)
+        elif self.main:
+            print(line, flush=True)
+
+    def finish(self, unigram_entropy: float | None) -> None:
+        """Close bar and trackers, draw loss.png."""
+        if self.bar is not None:
+            self.bar.close()
+        if self.main:
+            draw_loss(self.rows, self.output_dir / "loss.png", unigram_entropy)
+        self.accelerator.end_training()
+
+    def _write(self, step: int, values: dict[str, Any]) -> None:
+        if self.main:
+            self.rows.append({"step": step, **values})
+            with open(self.output_dir / "metrics.jsonl", "a", encoding="utf-8") as file:
+                file.write(json.dumps(self.rows[-1]) + "\n")
+        self.accelerator.log(values, step=step)
+
+
+def tracker_names(settings: "PretrainSettings") -> list[str]:
+    """What `report_to` names, for Accelerate. Raises ValueError where a tracker is not installed (Accelerate would only warn)."""
+    names = ["wandb", "tensorboard"] if "all" in settings.report_to else settings.report_to
+    for name in names:
+        if find_spec(name) is None:
+            raise ValueError(f"report_to: {name} is not installed: pip install {name}, or set report_to: none")
+    return names
+
+
+def start_trackers(settings: "PretrainSettings", accelerator: "Accelerator") -> None:
+    """Start W&B and TensorBoard through Accelerate, both writing below output_dir.
+
+    W&B runs offline where no key is set and WANDB_MODE does not say otherwise; `wandb sync` sends such a run later."""
+    if not (names := tracker_names(settings)):
+        return
+    offline = "WANDB_MODE" not in os.environ and not _wandb_key_is_set()
+    wandb = {"name": settings.run_name, "dir": settings.output_dir, "mode": "offline" if offline else None}
+    values = {key: value for key, value in vars(settings).items() if isinstance(value, (bool, int, float, str))}
+    accelerator.init_trackers(settings.project, values, {"wandb": wandb} if "wandb" in names else {})
+
+
+def _wandb_key_is_set() -> bool:
+    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname
+    try:
+        return "WANDB_API_KEY" in os.environ or host in netrc().hosts
+    except (OSError, NetrcParseError):
+        return False
+
+
+def read_metrics(output_dir: Path) -> list[dict[str, Any]]:
+    """The rows of a run's metrics.jsonl; a last line cut short by a kill is left out."""
+    file = output_dir / "metrics.jsonl"
+    rows = []
+    for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
+
+
+def draw_loss(rows: list[dict[str, Any]], file: Path, unigram_entropy: float | None = None) -> None:
+    """Training and held-out loss over tokens as a PNG; says so and goes on where matplotlib is not installed."""
+    if find_spec("matplotlib") is None:
+        print(f"{file} is not drawn: pip install matplotlib", file=sys.stderr)
+        return
+    from matplotlib.figure import Figure
+
+    training = [row for row in rows if "loss" in row]
+    held_out = [row for row in rows if "eval_loss" in row]
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([row["step"] for row in training], [row["loss"] for row in training], lw=0.9, label="training")
+    axes.plot([row["step"] for row in held_out], [row["eval_loss"] for row in held_out], "o-", ms=4, label="held out")
+    if unigram_entropy:
+        axes.axhline(unigram_entropy, color="grey", lw=0.8, ls="--", label="unigram entropy of the held-out text")
+    axes.set(xlabel="optimizer step", ylabel="loss (nats per token)")
+    axes.legend()
+    figure.savefig(file, dpi=150)
+
+
+def summary(title: str, figures: dict[str, Any], commands: list[str]) -> str:
+    """A table of figures, and the commands worth typing next."""
+    width = max(len(name) for name in figures)
+    lines = [title, "-" * len(title), *(f"{name:<{width}}  {value}" for name, value in figures.items())]
+    return "\n".join(["", *lines, "", "Next:", *(f"  {command}" for command in commands)])

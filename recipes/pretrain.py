@@ -1,0 +1,136 @@
+"""Pretrain a Llama: settings -> plan -> engine -> model -> rows -> the loop.
+
+    accelerate launch --config_file accelerate_config.yaml recipes/pretrain.py recipes/pretrain/llama1.yaml --key value ..."""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llama_train.errors import one_line_errors
+from llama_train.planner import Plan, plan, render
+from llama_train.settings import PretrainSettings, load_settings, settings_to_yaml
+from llama_train.tokenizers.llama3 import fingerprint
+
+if TYPE_CHECKING:
+    from llama_train.data.shards import Shards
+    from llama_train.model.llama import LlamaForCausalLM
+
+
+def main(argv: list[str]) -> None:
+    """Run the recipe for `[YAML] [--key value]...`."""
+    settings = load_settings(argv)
+    if settings.dry_run:
+        print(render(plan(settings, int(os.environ.get("WORLD_SIZE", 1)))))
+        return
+    pretrain(settings)
+
+
+def pretrain(settings: PretrainSettings) -> None:
+    """Train, write output_dir/final, and print what came out of it."""
+    from transformers.utils import logging
+
+    from llama_train.data.packing import Rows
+    from llama_train.data.shards import Shards
+    from llama_train.train.checkpoint import find_checkpoint, open_output_dir
+    from llama_train.train.engine import asked, build_accelerator, describe
+    from llama_train.train.loop import train
+    from llama_train.train.tracking import start_trackers
+
+    if not settings.dataset_path:
+        raise ValueError("dataset_path is not set: give the folder of token shards to train on (see docs/data.md)")
+    shards = Shards(settings.dataset_path)
+    rows = Rows(shards, settings.max_length)
+    eval_rows = None
+    if settings.eval_dataset_path:
+        eval_rows = Rows(Shards(settings.eval_dataset_path), settings.max_length, partial=True)
+    check_vocabulary(settings, shards)
+    run = plan(settings, asked(os.environ)[1])
+
+    logging.disable_progress_bar()  # transformers' own, for each file it reads or writes
+    accelerator = build_accelerator(settings, run.accumulation)
+    accelerator.print(describe(accelerator, settings.bf16), flush=True)
+    output_dir = Path(settings.output_dir)
+    if accelerator.is_main_process:
+        open_output_dir(output_dir, fresh=settings.resume_from_checkpoint == "none")
+        (output_dir / "config.yaml").write_text(settings_to_yaml(settings), encoding="utf-8")
+    accelerator.wait_for_everyone()
+    checkpoint = find_checkpoint(settings.resume_from_checkpoint, output_dir)
+    if checkpoint:
+        accelerator.print(f"resuming from {checkpoint}", flush=True)
+    start_trackers(settings, accelerator)
+    model = build_model(settings, shards, checkpoint)
+    figures = train(model, rows, eval_rows, settings, run, accelerator, checkpoint)
+    if accelerator.is_main_process:
+        print(report(settings, run, figures), flush=True)
+
+
+def check_vocabulary(settings: PretrainSettings, shards: "Shards") -> None:
+    """Raises ValueError where model, tokenizer and shards do not speak of the same token ids."""
+    if settings.vocab_size is not None and settings.vocab_size != shards.vocab_size and not settings.model_name_or_path:
+        raise ValueError(
+            f"vocab_size is {settings.vocab_size}, the shards in {shards.path} were made with {shards.vocab_size} token ids: "
+            f"set vocab_size: {shards.vocab_size}, or build the shards with this model's tokenizer"
+        )
+    if settings.tokenizer_name_or_path:
+        ours, theirs = fingerprint(Path(settings.tokenizer_name_or_path)), shards.tokenizer["sha256"]
+        if ours != theirs:
+            raise ValueError(
+                f"{settings.tokenizer_name_or_path} is not the tokenizer that made {shards.path} (sha256 {ours[:12]}, "
+                f"not {theirs[:12]}): give that one, or build the shards again"
+            )
+
+
+def build_model(settings: PretrainSettings, shards: "Shards", checkpoint: Path | None) -> "LlamaForCausalLM":
+    """The model in fp32: a checkpoint's, an existing one's, or a new one from `seed`, alike on every process."""
+    import torch
+
+    from llama_train.model.llama import LlamaForCausalLM
+
+    if source := checkpoint or settings.model_name_or_path:
+        model = LlamaForCausalLM.from_pretrained(
+            source, dtype=torch.float32, attn_implementation=settings.attn_implementation
+        )
+        if model.config.vocab_size < shards.vocab_size:
+            raise ValueError(
+                f"{source} knows {model.config.vocab_size} token ids, the shards in {shards.path} use {shards.vocab_size}: "
+                "build the shards with this model's tokenizer"
+            )
+    else:
+        ids = {name: shards.tokenizer[name] for name in ("bos_token_id", "eos_token_id")}
+        torch.manual_seed(settings.seed)
+        model = LlamaForCausalLM(settings.config(attn_implementation=settings.attn_implementation, **ids))
+    if settings.activation_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    if settings.torch_compile:
+        for layer in model.model.layers:
+            layer.compile()
+    return model
+
+
+def report(settings: PretrainSettings, run: Plan, figures: dict[str, Any]) -> str:
+    """The table at the end of a run."""
+    from llama_train.train.tracking import summary
+
+    final = f"{settings.output_dir}/final"
+    table = {"parameters": f"{run.parameters:,}", "optimizer steps": f"{figures['step']:,}"}
+    table["training loss"] = f"{figures['loss']:.4f} nats per token"
+    if "eval_loss" in figures:
+        table["held-out loss"] = f"{figures['eval_loss']:.4f} nats per token, {figures['first_eval_loss']:.4f} before training"
+        table["unigram entropy"] = f"{figures['unigram_entropy']:.4f} nats per token of the same text"
+        table["bits per byte"] = f"{figures['eval_bits_per_byte']:.4f} on the held-out text"
+    table["speed"] = f"{figures['tokens_per_second']:,.0f} tokens/s, MFU {figures['mfu']:.0%} (6N + 6LHQT; peak: {figures['peak']})"
+    table["weights, tokenizer"] = final
+    table["checkpoints"] = f"{settings.output_dir}/checkpoint-*"
+    table["curve, figures"] = f"{settings.output_dir}/loss.png, metrics.jsonl, config.yaml"
+    commands = [
+        f'llama-train chat {final} --prompt "def main("',
+        f"llama-train evaluate {final} --text README.md",
+        f"python -m json.tool --json-lines {settings.output_dir}/metrics.jsonl",
+    ]
+    return summary(settings.run_name, table, commands)
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main(sys.argv[1:])

@@ -1,0 +1,66 @@
+"""The whole way on this machine: raw text -> tokenizer -> token shards -> training -> evaluation -> a sample of text.
+
+    make quickstart [DATA=DIR]        or: .venv/bin/python recipes/quickstart.py [--data DIR] [--key value ...]
+
+Each stage is a command printed as it is run, so it can be typed again by itself. What an earlier run left is reused; further
+`--key value` go to the training recipe."""
+
+import argparse
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from llama_train.errors import one_line_errors
+
+ROOT = Path(__file__).resolve().parent.parent
+RUN = Path("runs/quickstart")
+BIN = Path(sys.executable).parent
+
+
+def main(argv: list[str]) -> None:
+    """Run every stage. Raises SystemExit with a stage's exit code where one fails."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("--data", metavar="DIR", help="train on your own .txt, .jsonl or .parquet files instead")
+    parser.add_argument("--output_dir", default=str(RUN), help="where everything is written (default %(default)s)")
+    options, training = parser.parse_known_args(argv)
+    started = time.monotonic()
+    run = Path(options.output_dir)
+    corpus, final = run / "data", run / "final"
+
+    source = ["files", options.data] if options.data else ["installed"]
+    before = _content(corpus / "corpus.json")
+    stage("llama-data", "build", "--source", *source, "--out", corpus, "--vocab_size", 8192)
+    if before and before != _content(corpus / "corpus.json"):
+        training += ["--resume_from_checkpoint", "none"]  # other text: an earlier model of it cannot go on
+
+    import torch
+
+    on_gpu = torch.cuda.is_available()
+    engine = "accelerate_config.yaml" if on_gpu else "recipes/accelerate/cpu.yaml"
+    recipe = ["recipes/pretrain.py", "recipes/pretrain/quickstart.yaml"]
+    paths = ["--output_dir", run, "--dataset_path", corpus / "train", "--eval_dataset_path", corpus / "eval"]
+    paths += ["--tokenizer_name_or_path", corpus / "tokenizer"]
+    own = [] if run == RUN else paths
+    stage("accelerate", "launch", "--quiet", "--config_file", engine, *recipe, *own, *training)
+    stage("llama-train", "evaluate", final, "--text", "README.md")
+    stage("llama-train", "chat", final, "--prompt", "The ")
+    print(f"\nDone in {(time.monotonic() - started) / 60:.1f} minutes. Everything is in {run}.")
+
+
+def stage(command: str, *words: object) -> None:
+    """Print and run one command of our own virtual environment, from the project's root."""
+    line = [command, *map(str, words)]
+    print(f"\n$ {' '.join(line)}", flush=True)
+    code = subprocess.run([BIN / command, *line[1:]], cwd=ROOT).returncode
+    if code:
+        raise SystemExit(code)
+
+
+def _content(file: Path) -> str:
+    return file.read_text(encoding="utf-8") if file.exists() else ""
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main(sys.argv[1:])

@@ -1,0 +1,141 @@
+"""Build: text to a whole corpus folder, the same bytes each time, reused when nothing changed, never half there."""
+
+import json
+import shutil
+
+import pytest
+from tokenizers import Tokenizer
+
+from data_pipelines import build as module
+from data_pipelines.build import build_corpus
+from data_pipelines.documents import read_documents
+from llama_train.data.packing import Rows
+from llama_train.data.shards import Shards
+from llama_train.tokenizers import llama3
+
+
+@pytest.fixture
+def texts(tmp_path):
+    """Sixty short files, two of them the same, and one that is no text."""
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    for i in range(60):
+        words = " ".join(f"word{(i * k) % 23} and {k}" for k in range(40))
+        (folder / f"{i:02}.txt").write_text(f"File {min(i, 58)}.\n{words if i < 58 else 'twins'}\n")
+    (folder / "photo.jpg").write_bytes(b"\xff\xd8")
+    return folder
+
+
+def build(texts, out, **settings):
+    return build_corpus("files", [str(texts)], out, **{"vocab_size": 300, "progress": False} | settings)
+
+
+def contents(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_folder_holds_what_a_run_reads(texts, tmp_path):
+    corpus = build(texts, tmp_path / "out")
+    assert set(contents(tmp_path / "out")) == {
+        "corpus.json",
+        *(f"documents/{name}.parquet" for name in ("train", "eval")),
+        *(f"tokenizer/{name}" for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")),
+        *(
+            f"{name}/{file}"
+            for name in ("train", "eval")
+            for file in ("manifest.json", "tokens-00000.bin", "documents-00000.bin", "token_bytes.npy")
+        ),
+    }
+    assert json.loads((tmp_path / "out" / "corpus.json").read_text()) == corpus
+    assert corpus["dropped"] == {"another kind of file": 1, "duplicate": 1}
+    assert corpus["documents"]["train"] + corpus["documents"]["eval"] == 59 and corpus["documents"]["eval"] >= 1
+    assert corpus["tokenizer_sha256"] == llama3.fingerprint(tmp_path / "out" / "tokenizer")
+    tokenizer = Tokenizer.from_file(str(tmp_path / "out" / "tokenizer" / "tokenizer.json"))
+    for name in ("train", "eval"):
+        shards = Shards(tmp_path / "out" / name)
+        shards.verify()
+        assert [shards.manifest[key] for key in ("documents", "bytes", "tokens")] == [
+            corpus[key][name] for key in ("documents", "bytes", "tokens")
+        ]
+        assert shards.tokenizer["sha256"] == corpus["tokenizer_sha256"] and shards.vocab_size == 300
+        text = "".join(d.text for d in read_documents(tmp_path / "out" / "documents" / f"{name}.parquet"))
+        assert tokenizer.decode(shards.tokens(0, len(shards)).tolist(), skip_special_tokens=True) == text
+
+
+def test_held_out_text_is_not_in_training_and_not_in_the_tokenizers_diet(texts, tmp_path, monkeypatch):
+    eaten = []
+    train = llama3.train_llama3
+    monkeypatch.setattr(module, "train_llama3", lambda texts, *rest: train(eaten.extend(texts) or eaten, *rest))
+    build(texts, tmp_path / "out")
+    sides = [{d.text for d in read_documents(tmp_path / f"out/documents/{name}.parquet")} for name in ("train", "eval")]
+    assert set(eaten) == sides[0] and not sides[0] & sides[1]
+
+
+def test_the_same_text_gives_the_same_bytes(texts, tmp_path):
+    build(texts, tmp_path / "one")
+    build(texts, tmp_path / "two")
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+def test_a_second_call_reuses_the_folder_and_says_so(texts, tmp_path, capsys, monkeypatch):
+    first = build(texts, tmp_path / "out")
+    capsys.readouterr()
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_build", None)
+        assert build(texts, tmp_path / "out") == first
+    assert f"reusing {tmp_path / 'out'}: same inputs, same settings" in capsys.readouterr().err
+    assert build(texts, tmp_path / "out", vocab_size=301)["settings"]["vocab_size"] == 301
+    assert "the inputs or the settings have changed" in capsys.readouterr().err
+    (texts / "00.txt").write_text("changed\n")
+    assert build(texts, tmp_path / "out", vocab_size=301)["inputs_sha256"] != first["inputs_sha256"]
+    assert "the inputs or the settings have changed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("lost", ["train/tokens-00000.bin", "eval/manifest.json", "tokenizer/tokenizer.json"])
+def test_a_folder_that_lost_a_file_is_built_again(texts, tmp_path, capsys, lost):
+    build(texts, tmp_path / "out")
+    expected = contents(tmp_path / "out")
+    (tmp_path / "out" / lost).unlink()
+    build(texts, tmp_path / "out")
+    assert contents(tmp_path / "out") == expected and "it is not whole" in capsys.readouterr().err
+
+
+def test_a_failed_build_leaves_the_old_corpus_and_nothing_else(texts, tmp_path):
+    build(texts, tmp_path / "out")
+    expected = contents(tmp_path / "out")
+    with pytest.raises(ValueError, match="too small for vocab_size 60000"):
+        build(texts, tmp_path / "out", vocab_size=60000)
+    assert contents(tmp_path / "out") == expected
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "texts"]
+
+
+def test_what_a_killed_build_left_is_not_used(texts, tmp_path):
+    build(texts, tmp_path / "one")
+    shutil.copytree(tmp_path / "one", tmp_path / ".two.building")
+    (tmp_path / ".two.building" / "train" / "tokens-00000.bin").write_bytes(b"")
+    build(texts, tmp_path / "two")
+    assert contents(tmp_path / "one") == contents(tmp_path / "two") and not (tmp_path / ".two.building").exists()
+
+
+def test_a_folder_that_is_not_a_corpus_is_never_touched(texts, tmp_path):
+    (tmp_path / "mine" / "train").mkdir(parents=True)
+    (tmp_path / "mine" / "train" / "photo.jpg").write_bytes(b"dear")
+    with pytest.raises(ValueError, match="mine holds something that is not a corpus"):
+        build(texts, tmp_path / "mine")
+    assert contents(tmp_path / "mine") == {"train/photo.jpg": b"dear"}
+
+
+def test_max_bytes_stops_after_enough_text(texts, tmp_path):
+    corpus = build(texts, tmp_path / "out", max_bytes=10_000)
+    assert 10_000 <= sum(corpus["bytes"].values()) < 10_700
+
+
+def test_real_books_become_a_corpus(books, tmp_path):
+    chosen = sorted(str(path) for path in books.glob("*_en_*.txt"))[:3]
+    corpus = build_corpus("files", chosen, tmp_path / "out", vocab_size=2048, max_bytes=2_000_000, progress=False)
+    train, held_out = Shards(tmp_path / "out" / "train"), Shards(tmp_path / "out" / "eval")
+    for shards in (train, held_out):
+        text = sum(int(shards.token_bytes[ids].sum()) for ids, _ in Rows(shards, 512, partial=True))
+        assert abs(text - shards.manifest["bytes"]) <= 20 * len(Rows(shards, 512, partial=True))  # rows share a token
+    share = corpus["bytes"]["eval"] / sum(corpus["bytes"].values())
+    assert 0.025 <= share < 0.06 and corpus["bytes"]["train"] / corpus["tokens"]["train"] > 2.5

@@ -1,0 +1,297 @@
+"""The pretraining recipe as people run it: every engine the same curve, a resumed run the same weights, one line for mistakes."""
+
+import json
+import math
+import os
+import re
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState, GradientState
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from llama_train.model.llama import LlamaForCausalLM
+from llama_train.train.step import train_step
+from recipes.pretrain import main
+
+ENGINES = {
+    "ddp": ["recipes/accelerate/ddp.yaml"],
+    "zero1": ["recipes/accelerate/zero1.yaml"],
+    "zero2": ["accelerate_config.yaml", "--num_processes", "2"],
+    "zero3": ["recipes/accelerate/zero3.yaml"],
+}
+SIZES = "--hidden_size 32 --intermediate_size 64 --num_hidden_layers 2 --num_attention_heads 4 --num_key_value_heads 2".split()
+BASE = [*SIZES, *"--vocab_size 96 --max_length 48 --use_cpu --bf16 false --learning_rate 0.01 --logging_steps 1".split()]
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerate():
+    """Accelerate keeps its state in the process: each run in here starts without it."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+
+
+def arguments(shards: Path, out: Path, *more: str) -> list[str]:
+    return [*BASE, "--dataset_path", str(shards), "--output_dir", str(out), *more]
+
+
+def rows(out: Path, key: str = "loss") -> dict[int, float]:
+    found = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return {row["step"]: row[key] for row in found if key in row}
+
+
+def launch(config: list[str], words: list[str], root: Path, **options) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--main_process_port", "0", "--config_file", *config]
+    environment = os.environ | {"PYTHONPATH": str(root)}
+    command = [*command, "recipes/pretrain.py", *words]
+    return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, **options)
+
+
+@pytest.fixture(scope="module")
+def one_process(tiny_shards, tmp_path_factory) -> dict[int, float]:
+    """The curve of the whole batch on one process."""
+    out = tmp_path_factory.mktemp("one")
+    main(arguments(tiny_shards, out, "--max_steps", "20", "--per_device_train_batch_size", "8"))
+    return rows(out)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_every_engine_has_the_curve_of_one_process(engine, tiny_shards, one_process, tmp_path, root):
+    share = "--max_steps 20 --per_device_train_batch_size 2 --gradient_accumulation_steps 2".split()
+    run = launch(ENGINES[engine], arguments(tiny_shards, tmp_path, *share), root)
+    assert run.returncode == 0, run.stderr[-3000:]
+    name = {"ddp": "DDP"}.get(engine, f"DeepSpeed ZeRO-{engine[-1]}")
+    assert f"engine: {name} processes: 2 precision: fp32" in run.stdout
+    curve = rows(tmp_path)
+    assert curve.keys() == one_process.keys()
+    assert max(abs(curve[step] - one_process[step]) for step in curve) <= 1e-5
+    assert curve[20] < curve[1] - 0.5, "it learns"
+    ours = LlamaForCausalLM.from_pretrained(tmp_path / "final")
+    assert all(p.numel() for p in ours.parameters()), "ZeRO-3 must save whole weights"
+
+
+def test_another_batch_would_be_noticed(tiny_shards, one_process, tmp_path):
+    """The planted mistake: half the rows per step."""
+    main(arguments(tiny_shards, tmp_path, "--max_steps", "5", "--per_device_train_batch_size", "4"))
+    curve = rows(tmp_path)
+    assert max(abs(curve[step] - one_process[step]) for step in curve) > 1e-3
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_a_resumed_run_has_the_weights_of_an_unbroken_one(tiny_shards, tmp_path, workers):
+    words = "--save_steps 4 --eval_steps 4 --warmup_steps 2 --dataloader_num_workers".split() + [workers]
+    words += ["--eval_dataset_path", str(tiny_shards)]
+    main(arguments(tiny_shards, tmp_path / "whole", "--max_steps", "8", *words))
+    whole = rows(tmp_path / "whole"), rows(tmp_path / "whole", "eval_loss")
+    broken = tmp_path / "broken"
+    fresh_state()
+    main(arguments(tiny_shards, broken, "--max_steps", "8", *words))
+    for folder in ("checkpoint-8", "final"):  # as if it had been killed after step 7
+        (broken / folder).rename(broken / f"lost-{folder}")
+    fresh_state()
+    main(arguments(tiny_shards, broken, "--max_steps", "8", *words))
+    assert (rows(broken), rows(broken, "eval_loss")) == whole, "one history, the same to the last bit"
+    for file in ("final/model.safetensors", "checkpoint-8/optimizer.safetensors"):
+        ours, theirs = load_file(broken / file), load_file(tmp_path / "whole" / file)
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def fresh_state() -> None:
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+
+
+def test_zero_resumes_where_it_stopped(tiny_shards, tmp_path, root):
+    words = "--save_steps 3 --per_device_train_batch_size 2".split()
+    first = launch(ENGINES["zero2"], arguments(tiny_shards, tmp_path, "--max_steps", "6", *words), root)
+    assert first.returncode == 0, first.stderr[-3000:]
+    whole = rows(tmp_path)
+    (tmp_path / "checkpoint-6").rename(tmp_path / "lost")
+    second = launch(ENGINES["zero2"], arguments(tiny_shards, tmp_path, "--max_steps", "6", *words), root)
+    assert second.returncode == 0, second.stderr[-3000:]
+    assert "resuming from" in second.stdout
+    assert rows(tmp_path) == whole
+    third = launch(ENGINES["ddp"], arguments(tiny_shards, tmp_path, "--max_steps", "9", *words), root)
+    assert third.returncode != 0
+    assert "holds the optimizer of zero2 with 2 processes, this run is ddp with 2" in third.stderr
+
+
+def test_the_folder_is_what_transformers_opens(tiny_shards, tmp_path):
+    main(arguments(tiny_shards, tmp_path, "--max_steps", "3", "--eval_dataset_path", str(tiny_shards), "--eval_steps", "2"))
+    ids = torch.randint(94, (2, 30))
+    stock = AutoModelForCausalLM.from_pretrained(tmp_path / "final")
+    assert type(stock).__module__.startswith("transformers."), "not ours"
+    ours = LlamaForCausalLM.from_pretrained(tmp_path / "final")
+    theirs = stock(ids).logits
+    assert (ours(ids).logits - theirs).abs().max() <= 1e-5 * max(1.0, float(theirs.abs().max()))
+    config = json.loads((tmp_path / "final" / "config.json").read_text())
+    assert (config["model_type"], config["architectures"]) == ("llama", ["LlamaForCausalLM"])
+    assert "auto_map" not in config
+    assert list(rows(tmp_path, "eval_loss")) == [0, 2, 3]
+    assert {path.name for path in tmp_path.iterdir()} >= {"config.yaml", "metrics.jsonl", "loss.png", "checkpoint-3", "final"}
+    assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_resolved_settings_run_again_as_they_are(tiny_shards, tmp_path):
+    main(arguments(tiny_shards, tmp_path / "a", "--max_steps", "3"))
+    fresh_state()
+    main([str(tmp_path / "a" / "config.yaml"), "--output_dir", str(tmp_path / "b")])
+    assert rows(tmp_path / "a") == rows(tmp_path / "b")
+
+
+def test_a_finished_run_is_not_trained_again(tiny_shards, tmp_path, capsys):
+    words = arguments(tiny_shards, tmp_path, "--max_steps", "3")
+    main(words)
+    before = rows(tmp_path), (tmp_path / "final" / "model.safetensors").read_bytes()
+    fresh_state()
+    capsys.readouterr()
+    main(words)
+    assert (rows(tmp_path), (tmp_path / "final" / "model.safetensors").read_bytes()) == before
+    assert "is trained to step 3 of 3 already" in capsys.readouterr().out
+
+
+def test_none_starts_anew_and_keeps_the_earlier_run(tiny_shards, tmp_path):
+    words = arguments(tiny_shards, tmp_path, "--max_steps", "2")
+    main(words)
+    fresh_state()
+    main([*words, "--resume_from_checkpoint", "none", "--seed", "7"])
+    assert rows(tmp_path) != rows(tmp_path / "previous-1")
+    assert (tmp_path / "previous-1" / "final" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("scheme", ["packed", "padded"])
+def test_padded_rows_train_like_packed_ones(tiny_shards, one_process, tmp_path, scheme):
+    words = ["--max_steps", "20", "--per_device_train_batch_size", "8", "--packing", str(scheme == "packed").lower()]
+    main(arguments(tiny_shards, tmp_path, *words))
+    curve = rows(tmp_path)
+    assert max(abs(curve[step] - one_process[step]) for step in curve) <= 1e-4
+
+
+def test_activation_checkpointing_changes_nothing(tiny_shards, one_process, tmp_path):
+    words = "--max_steps 20 --per_device_train_batch_size 8 --activation_checkpointing".split()
+    main(arguments(tiny_shards, tmp_path, *words))
+    assert rows(tmp_path) == one_process
+
+
+def test_bf16_compute_keeps_fp32_weights_and_follows_fp32(tiny_shards, one_process, tmp_path):
+    main(arguments(tiny_shards, tmp_path, *"--max_steps 20 --per_device_train_batch_size 8 --bf16 true".split()))
+    curve = rows(tmp_path)
+    assert 0 < max(abs(curve[step] - one_process[step]) for step in curve) < 0.05
+    for file in ("final/model.safetensors", "checkpoint-20/optimizer.safetensors"):
+        assert all(tensor.dtype == torch.float32 for tensor in load_file(tmp_path / file).values())
+
+
+def test_weights_of_another_run_can_be_the_start(tiny_shards, tmp_path):
+    main(arguments(tiny_shards, tmp_path / "a", "--max_steps", "20"))
+    fresh_state()
+    main(arguments(tiny_shards, tmp_path / "b", "--max_steps", "2", "--model_name_or_path", str(tmp_path / "a" / "final")))
+    assert rows(tmp_path / "b")[1] < rows(tmp_path / "a")[1] - 0.3
+
+
+# --- mistakes: one line, what and what to do, nothing saved is lost ---
+
+
+def one_line(words: list[str], root: Path, **options) -> str:
+    """The last line of stderr of a failing run, which must be the only one of ours and no traceback."""
+    environment = os.environ | {"PYTHONPATH": str(root)}
+    command = [sys.executable, "recipes/pretrain.py", *words]
+    run = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, **options)
+    assert run.returncode == 1, run.stdout + run.stderr
+    assert "Traceback" not in run.stderr
+    lines = [line for line in run.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, run.stderr
+    return lines[0]
+
+
+def test_nan_stops_the_run_before_anything_is_saved_from_it(tiny_shards, tmp_path, monkeypatch):
+    main(arguments(tiny_shards, tmp_path, "--max_steps", "4", "--save_steps", "2"))
+    saved = {path: path.read_bytes() for path in tmp_path.glob("checkpoint-*/model.safetensors")}
+    fresh_state()
+    words = arguments(tiny_shards, tmp_path, "--max_steps", "8", "--save_steps", "2", "--logging_steps", "100")
+    calls = []
+
+    def poisoned(*args):
+        loss, grad_norm = train_step(*args)
+        calls.append(loss)
+        return loss * (math.nan if len(calls) == 2 else 1), grad_norm
+
+    monkeypatch.setattr("llama_train.train.loop.train_step", poisoned)
+    with pytest.raises(FloatingPointError, match=r"loss of step 6 is nan; nothing was saved .* newest checkpoint is .*checkpoint-4"):
+        main(words)
+    assert {path: path.read_bytes() for path in tmp_path.glob("checkpoint-*/model.safetensors")} == saved
+
+
+def test_a_full_disk_while_saving_is_one_line_and_loses_nothing(tiny_shards, tmp_path, root):
+    words = arguments(tiny_shards, tmp_path, "--max_steps", "4", "--save_steps", "2")
+    main(words)
+    saved = {path: path.read_bytes() for path in tmp_path.glob("checkpoint-*/*")}
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))  # noqa: E731  # no file may grow further
+    line = one_line(arguments(tiny_shards, tmp_path, "--max_steps", "6", "--save_steps", "2"), root, preexec_fn=limit)
+    assert "checkpoint-6 could not be written" in line
+    assert "make room" in line
+    assert {path: path.read_bytes() for path in tmp_path.glob("checkpoint-*/*")} == saved
+    assert not list(tmp_path.glob(".staging-*"))
+
+
+def test_too_little_room_is_seen_before_anything_is_written(tiny_shards, tmp_path, monkeypatch):
+    usage = type("usage", (), {"free": 1000})
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: usage)
+    with pytest.raises(OSError, match="could not be written .* GiB are free"):
+        main(arguments(tiny_shards, tmp_path, "--max_steps", "2"))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--vocab_size", "128"], "vocab_size is 128, the shards in .* were made with 96 token ids: set vocab_size: 96"),
+        (["--max_length", "100000", "--max_position_embeddings", "100000"], "context longer than the rows"),
+        (["--dataset_path", "nowhere"], "nowhere"),
+        (["--eval_dataset_path", "nowhere"], "nowhere"),
+        (["--report_to", "nosuchtracker"], "nosuchtracker"),
+        (["--resume_from_checkpoint", "nowhere"], "nowhere is not a checkpoint"),
+        (["--learning_rat", "1"], "learning_rate"),
+    ],
+)
+def test_mistakes_are_one_line(words, message, tiny_shards, tmp_path, root):
+    assert re.search(message, one_line(arguments(tiny_shards, tmp_path, "--max_steps", "2", *words), root))
+
+
+def test_no_permission_to_write_is_one_line(tiny_shards, tmp_path, root):
+    (tmp_path / "file").write_text("in the way")  # root may write anywhere; nobody may make a folder inside a file
+    line = one_line(arguments(tiny_shards, tmp_path / "file" / "run", "--max_steps", "2"), root)
+    assert "cannot be written" in line
+    assert "--output_dir" in line
+
+
+def test_changed_data_is_refused_at_resume(tiny_shards, tmp_path):
+    main(arguments(tiny_shards, tmp_path, "--max_steps", "2"))
+    fresh_state()
+    with pytest.raises(ValueError, match="the token shards or max_length changed since .*checkpoint-2"):
+        main(arguments(tiny_shards, tmp_path, "--max_steps", "4", "--max_length", "40"))
+
+
+def test_fsdp_on_cpu_is_refused_by_the_launched_run(tiny_shards, tmp_path, root):
+    run = launch(["recipes/accelerate/fsdp2.yaml", "--num_processes", "1"], arguments(tiny_shards, tmp_path, "--max_steps", "2"), root)
+    assert run.returncode != 0
+    assert "fsdp2 needs GPUs" in run.stderr
+
+
+def test_cpu_with_two_processes_is_refused_by_the_launched_run(tiny_shards, tmp_path, root):
+    config = ["recipes/accelerate/cpu.yaml", "--num_processes", "2"]
+    run = launch(config, arguments(tiny_shards, tmp_path, "--max_steps", "2"), root)
+    assert run.returncode != 0
+    assert "starts only one" in run.stderr
+
+
+def test_a_dry_run_needs_nothing(root, tmp_path):
+    words = ["recipes/pretrain/llama2.yaml", "--model", "llama2-70b", "--dry_run"]
+    environment = os.environ | {"PYTHONPATH": str(root)}
+    run = subprocess.run([sys.executable, "recipes/pretrain.py", *words], cwd=root, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert "68,976,648,192" in run.stdout
