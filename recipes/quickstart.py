@@ -16,6 +16,8 @@ from llama_train.errors import one_line_errors
 ROOT = Path(__file__).resolve().parent.parent
 RUN = Path("runs/quickstart")
 BIN = Path(sys.executable).parent
+VOCABULARY = 8192  # as quickstart.yaml has it
+CORPUS_BYTES = 15_500_000  # what 600 steps can read, about once
 
 
 def main(argv: list[str]) -> None:
@@ -28,24 +30,33 @@ def main(argv: list[str]) -> None:
     run = Path(options.output_dir)
     corpus, final = run / "data", run / "final"
 
-    source = ["files", options.data] if options.data else ["installed"]
+    source = ["files", options.data] if options.data else ["installed", "--max_bytes", CORPUS_BYTES]
+    vocabulary = vocabulary_for(Path(options.data)) if options.data else VOCABULARY
     before = _content(corpus / "corpus.json")
-    stage("llama-data", "build", "--source", *source, "--out", corpus, "--vocab_size", 8192)
+    stage("llama-data", "build", "--source", *source, "--out", corpus, "--vocab_size", vocabulary)
     if before and before != _content(corpus / "corpus.json"):
-        training += ["--resume_from_checkpoint", "none"]  # other text: an earlier model of it cannot go on
+        training += ["--resume_from_checkpoint", "none"]  # other text: an earlier model cannot go on with it
 
     import torch
 
     on_gpu = torch.cuda.is_available()
     engine = "accelerate_config.yaml" if on_gpu else "recipes/accelerate/cpu.yaml"
     recipe = ["recipes/pretrain.py", "recipes/pretrain/quickstart.yaml"]
-    paths = ["--output_dir", run, "--dataset_path", corpus / "train", "--eval_dataset_path", corpus / "eval"]
-    paths += ["--tokenizer_name_or_path", corpus / "tokenizer"]
-    own = [] if run == RUN else paths
+    own = [] if vocabulary == VOCABULARY else ["--vocab_size", vocabulary]
+    if run != RUN:
+        own += ["--output_dir", run, "--dataset_path", corpus / "train", "--eval_dataset_path", corpus / "eval"]
+        own += ["--tokenizer_name_or_path", corpus / "tokenizer"]
     stage("accelerate", "launch", "--quiet", "--config_file", engine, *recipe, *own, *training)
     stage("llama-train", "evaluate", final, "--text", "README.md")
     stage("llama-train", "chat", final, "--prompt", "The ")
     print(f"\nDone in {(time.monotonic() - started) / 60:.1f} minutes. Everything is in {run}.")
+
+
+def vocabulary_for(data: Path) -> int:
+    """VOCABULARY for 2 MB of text and more, less for less: BPE needs enough text to find that many pieces worth having."""
+    files = data.rglob("*") if data.is_dir() else [data]
+    size = sum(file.stat().st_size for file in files if file.is_file())
+    return min(VOCABULARY, max(512, size // 256 // 64 * 64))
 
 
 def stage(command: str, *words: object) -> None:
