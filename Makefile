@@ -28,5 +28,6 @@ clean:  ## forget .venv; runs stay
 .venv/all .venv/dev: .venv/%: pyproject.toml
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11, 3.12 or 3.13 found; install one, or say make PYTHON=/path/to/python" >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing into .venv (a few minutes, once)"
 	$(BIN)/python -m pip install --quiet --editable ".[$*]"
 	@touch $@
