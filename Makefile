@@ -7,27 +7,28 @@ BIN := .venv/bin
 
 .PHONY: quickstart test check format clean
 
-quickstart: .venv/all  ## raw text -> tokenizer -> shards -> training -> evaluation -> a sample; DATA=DIR takes your own text
+quickstart: .venv/installed  ## raw text -> tokenizer -> shards -> training -> evaluation -> a sample; DATA=DIR takes your own text
 	$(BIN)/python recipes/quickstart.py $(if $(DATA),--data "$(DATA)") $(ARGS)
 
-test: .venv/dev  ## all tests, CPU only where there is no GPU
+test: .venv/installed  ## all tests; those that need a GPU are skipped where there is none
 	$(BIN)/python -m pytest $(ARGS)
 
-check: .venv/dev  ## style and types
+check: .venv/installed  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: .venv/dev
+format: .venv/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:  ## forget .venv; runs stay
 	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache
 
-.venv/all .venv/dev: .venv/%: pyproject.toml
+# One environment for all commands: the quickstart's text is what is installed here, and stays the same after `make test`.
+.venv/installed: pyproject.toml
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11, 3.12 or 3.13 found; install one, or say make PYTHON=/path/to/python" >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "installing into .venv (a few minutes, once)"
-	$(BIN)/python -m pip install --quiet --editable ".[$*]"
+	$(BIN)/python -m pip install --quiet --editable ".[all,dev]"
 	@touch $@

@@ -44,7 +44,9 @@ def progress_bar(name: str, total_bytes: int | None, progress: bool) -> Any:
     """MB/s and time left on stderr, while it lasts; nothing where stderr is a file."""
     from tqdm import tqdm
 
-    return tqdm(total=total_bytes, desc=name, unit="B", unit_scale=True, leave=False, disable=None if progress else True)
+    return tqdm(
+        total=total_bytes, desc=name, unit="B", unit_scale=True, leave=False, disable=None if progress else True
+    )
 
 
 def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:

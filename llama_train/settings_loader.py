@@ -51,7 +51,8 @@ def _read_yaml(file: Path) -> dict[str, Any]:
         text = file.read_text(encoding="utf-8")
         depth = 0
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            where = f"{file}: line {event.start_mark.line + 1}"
+            mark = event.start_mark
+            where = f"{file}: line {mark.line + 1 if mark else '?'}"
             if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
                 raise ValueError(f"{where}: YAML anchors and aliases are not used here")
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
@@ -70,7 +71,7 @@ def _read_yaml(file: Path) -> dict[str, Any]:
         return {}
     if not isinstance(content, dict):
         raise ValueError(f"{file}: expected `key: value` lines, found {type(content).__name__}")
-    keys = [key.value for key, _ in node.value]
+    keys = [key.value for key, _ in node.value] if node else []
     repeated = sorted({key for key in keys if keys.count(key) > 1})
     if repeated:
         raise ValueError(f"{file}: {', '.join(repeated)} is set more than once")

@@ -1,6 +1,7 @@
 """Pretrain a Llama: settings -> plan -> engine -> model -> rows -> the loop.
 
-    accelerate launch --config_file accelerate_config.yaml recipes/pretrain.py recipes/pretrain/llama1.yaml --key value ..."""
+accelerate launch --config_file accelerate_config.yaml recipes/pretrain.py recipes/pretrain/llama1.yaml --key value
+..."""
 
 import os
 import sys
@@ -116,10 +117,14 @@ def report(settings: PretrainSettings, run: Plan, figures: dict[str, Any]) -> st
     table = {"parameters": f"{run.parameters:,}", "optimizer steps": f"{figures['step']:,}"}
     table["training loss"] = f"{figures['loss']:.4f} nats per token"
     if "eval_loss" in figures:
-        table["held-out loss"] = f"{figures['eval_loss']:.4f} nats per token, {figures['first_eval_loss']:.4f} before training"
+        table["held-out loss"] = (
+            f"{figures['eval_loss']:.4f} nats per token, {figures['first_eval_loss']:.4f} before training"
+        )
         table["unigram entropy"] = f"{figures['unigram_entropy']:.4f} nats per token of the same text"
         table["bits per byte"] = f"{figures['eval_bits_per_byte']:.4f} on the held-out text"
-    table["speed"] = f"{figures['tokens_per_second']:,.0f} tokens/s, MFU {figures['mfu']:.0%} (6N + 6LHQT; peak: {figures['peak']})"
+    table["speed"] = (
+        f"{figures['tokens_per_second']:,.0f} tokens/s, MFU {figures['mfu']:.0%} (6N + 6LHQT; peak: {figures['peak']})"
+    )
     table["weights, tokenizer"] = final
     table["checkpoints"] = f"{settings.output_dir}/checkpoint-*"
     table["curve, figures"] = f"{settings.output_dir}/loss.png, metrics.jsonl, config.yaml"

@@ -2,8 +2,8 @@
 
     make quickstart [DATA=DIR]        or: .venv/bin/python recipes/quickstart.py [--data DIR] [--key value ...]
 
-Each stage is a command printed as it is run, so it can be typed again by itself. What an earlier run left is reused; further
-`--key value` go to the training recipe."""
+Each stage is a command printed as it is run, so it can be typed again by itself. What an earlier run left is reused;
+further `--key value` go to the training recipe."""
 
 import argparse
 import subprocess

@@ -7,7 +7,12 @@ import pytest
 
 # before torch is imported anywhere: parallel tests on two cores must not fight over them, and nothing may phone home
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ |= {"HF_HUB_OFFLINE": "1", "WANDB_MODE": "offline", "WANDB_SILENT": "true", "TOKENIZERS_PARALLELISM": "false"}
+os.environ |= {
+    "HF_HUB_OFFLINE": "1",
+    "WANDB_MODE": "offline",
+    "WANDB_SILENT": "true",
+    "TOKENIZERS_PARALLELISM": "false",
+}
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"  # real corpora, on the machines that have them

@@ -43,12 +43,17 @@ def _blocks(offsets: list[int]) -> Iterator[tuple[int, int, int]]:
             yield start, first, min(first + BLOCK, end)
 
 
-def _probabilities(query: torch.Tensor, key: torch.Tensor, scaling: float, queries: int) -> torch.Tensor:
+def _future(groups: int, device: torch.device) -> torch.Tensor:
+    """True where a key of a block lies behind the query: (BLOCK*G, BLOCK), each query's row G times."""
+    return torch.ones(BLOCK, BLOCK, dtype=torch.bool, device=device).triu_(1).repeat_interleave(groups, 0)
+
+
+def _probabilities(query: torch.Tensor, key: torch.Tensor, scaling: float, future: torch.Tensor) -> torch.Tensor:
     """Causal softmax of a block: (C, L*G, H), (C, S, H) -> (C, L*G, S); the last L keys are the block's own."""
     scores = torch.baddbmm(query.new_empty(1), query, key.mT, beta=0, alpha=scaling)
-    future = torch.ones(queries, queries, dtype=torch.bool, device=query.device).triu_(1)
-    rows_per_query = query.shape[1] // queries
-    scores[..., -queries:].masked_fill_(future.repeat_interleave(rows_per_query, 0), float("-inf"))
+    rows = query.shape[1]
+    own = rows * BLOCK // len(future)  # L
+    scores[..., -own:].masked_fill_(future[:rows, :own], float("-inf"))
     return torch.softmax(scores, dim=-1)
 
 
@@ -60,11 +65,11 @@ class _CausalAttention(torch.autograd.Function):
         groups = query.shape[1] // key.shape[1]
         longest = max(end - start for start, end in zip(offsets, offsets[1:], strict=False))
         keep = any(ctx.needs_input_grad) and longest <= LONGEST_SAVED
-        out, saved = torch.empty_like(query), []
+        out, saved, future = torch.empty_like(query), [], _future(groups, query.device)
         with torch.autocast(query.device.type, enabled=False):
             for start, first, end in _blocks(offsets):
                 rows = slice(first * groups, end * groups)
-                probabilities = _probabilities(query[:, rows], key[:, start:end], scaling, end - first)
+                probabilities = _probabilities(query[:, rows], key[:, start:end], scaling, future)
                 out[:, rows] = torch.bmm(probabilities, value[:, start:end])
                 if keep:
                     saved.append(probabilities)
@@ -77,17 +82,19 @@ class _CausalAttention(torch.autograd.Function):
         query, key, value, *saved = ctx.saved_tensors
         groups = query.shape[1] // key.shape[1]
         grad_out = grad_out.contiguous()
-        grad_query = torch.empty_like(query)
+        grad_query, future = torch.empty_like(query), _future(groups, query.device)
         # several blocks add to one key: in fp32, whatever the operands are
         grad_key, grad_value = torch.zeros_like(key, dtype=torch.float), torch.zeros_like(value, dtype=torch.float)
         with torch.autocast(query.device.type, enabled=False):
             for i, (start, first, end) in enumerate(_blocks(ctx.offsets)):
                 rows, seen = slice(first * groups, end * groups), slice(start, end)
                 block, grad = query[:, rows], grad_out[:, rows]
-                p = saved[i] if saved else _probabilities(block, key[:, seen], ctx.scaling, end - first)
+                p = saved[i] if saved else _probabilities(block, key[:, seen], ctx.scaling, future)
                 grad_value[:, seen] += torch.bmm(p.mT, grad)
                 grad_p = torch.bmm(grad, value[:, seen].mT)
-                grad_scores = torch.ops.aten._softmax_backward_data(grad_p, p, -1, p.dtype).mul_(ctx.scaling)
-                grad_query[:, rows] = torch.bmm(grad_scores, key[:, seen])
+                grad_scores = torch.ops.aten._softmax_backward_data(grad_p, p, -1, p.dtype)
+                grad_query[:, rows] = torch.baddbmm(
+                    p.new_empty(1), grad_scores, key[:, seen], beta=0, alpha=ctx.scaling
+                )
                 grad_key[:, seen] += torch.bmm(grad_scores.mT, block)
-        return grad_query, grad_key.to(key.dtype), grad_value.to(value.dtype), None, None
+        return grad_query, grad_key.mul_(ctx.scaling).to(key.dtype), grad_value.to(value.dtype), None, None

@@ -46,7 +46,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     def forward(ctx, hidden, weight, labels, dtype, with_grad):
         tokens, vocab = len(labels), weight.shape[0]
         grad_hidden = torch.empty_like(hidden) if with_grad and ctx.needs_input_grad[0] else None
-        grad_weight = torch.zeros_like(weight) if with_grad and ctx.needs_input_grad[1] else None
+        grad_weight = torch.empty_like(weight) if with_grad and ctx.needs_input_grad[1] else None
         total = torch.zeros((), dtype=torch.float, device=hidden.device)
         chunk = min(1024, max(256, 2**25 // vocab))  # 2**25 logits: 64 MiB in bf16
         with torch.autocast(hidden.device.type, enabled=False):
@@ -59,7 +59,9 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 if grad_hidden is not None:
                     grad_hidden[rows] = logits @ cast_weight
                 if grad_weight is not None:
-                    _add_product_(grad_weight, logits, states)
+                    _add_product_(grad_weight, logits, states, first == 0)
+        if grad_weight is not None and tokens == 0:
+            grad_weight.zero_()
         ctx.grads = grad_hidden, grad_weight
         return total
 
@@ -80,8 +82,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
 def _loss_and_gradient_(logits: torch.Tensor, labels: torch.Tensor, with_grad: bool) -> torch.Tensor:
     """Summed loss in fp32; `logits` (chunk, V) are overwritten by the loss' gradient, softmax(logits) - one_hot."""
-    # on CPU a few rows at a time: 2**19 fp32 numbers stay in the cache, and no fp32 copy of the chunk exists
-    rows = max(1, 2**19 // logits.shape[1]) if logits.device.type == "cpu" else len(logits)
+    # on CPU a few rows at a time: 2**17 fp32 numbers stay in the cache, and no fp32 copy of the chunk exists
+    rows = max(1, 2**17 // logits.shape[1]) if logits.device.type == "cpu" else len(logits)
     total = torch.zeros((), dtype=torch.float, device=logits.device)
     for part, targets in zip(logits.split(rows), labels.split(rows), strict=True):
         log_p = F.log_softmax(part.float(), dim=-1)
@@ -92,11 +94,12 @@ def _loss_and_gradient_(logits: torch.Tensor, labels: torch.Tensor, with_grad: b
     return total
 
 
-def _add_product_(total: torch.Tensor, grad_logits: torch.Tensor, states: torch.Tensor) -> None:
-    """`total` (V, D) += `grad_logits` (chunk, V) transposed times `states` (chunk, D), added up in `total`'s dtype."""
+def _add_product_(total: torch.Tensor, grad_logits: torch.Tensor, states: torch.Tensor, is_first: bool) -> None:
+    """`total` (V, D) += `grad_logits` (chunk, V) transposed times `states` (chunk, D), or = where it is the first."""
     if total.dtype == states.dtype:
-        total.addmm_(grad_logits.T, states)
+        total.addmm_(grad_logits.T, states, beta=0 if is_first else 1)
         return
     # half-precision products into an fp32 sum, a slice of the vocabulary at a time to keep the temporary small
     for part, columns in zip(total.split(8192), grad_logits.split(8192, dim=1), strict=True):
-        part += columns.T @ states
+        product = columns.T @ states
+        part.copy_(product) if is_first else part.add_(product)

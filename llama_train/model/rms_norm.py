@@ -44,16 +44,17 @@ class _RMSNormOnCPU(torch.autograd.Function):
     def forward(ctx, hidden, weight, eps, dtype):
         x = hidden.float()
         scale = torch.rsqrt(x.square().mean(-1, keepdim=True).add_(eps))  # (..., 1)
-        ctx.save_for_backward(hidden, weight, scale)
-        return (x * scale).mul_(weight).to(dtype)
+        normed = x * scale
+        ctx.save_for_backward(normed, weight, scale)
+        ctx.dtype = hidden.dtype
+        return (normed * weight).to(dtype)
 
     @staticmethod
     def backward(ctx, grad):
-        hidden, weight, scale = ctx.saved_tensors
+        normed, weight, scale = ctx.saved_tensors
         grad = grad.float()
-        normed = hidden.float() * scale
-        grad_normed = grad * weight
-        inner = (grad_normed * normed).mean(-1, keepdim=True)  # (..., 1)
-        grad_hidden = torch.addcmul(grad_normed, normed, inner, value=-1).mul_(scale)
-        grad_weight = (grad * normed).flatten(0, -2).sum(0) if ctx.needs_input_grad[1] else None
-        return grad_hidden.to(hidden.dtype), grad_weight, None, None
+        product = grad * normed
+        grad_weight = product.flatten(0, -2).sum(0) if ctx.needs_input_grad[1] else None
+        inner = product.mul_(weight).mean(-1, keepdim=True)  # (..., 1)
+        grad_hidden = (grad * weight).addcmul_(normed, inner, value=-1).mul_(scale)
+        return grad_hidden.to(ctx.dtype), grad_weight, None, None

@@ -78,6 +78,27 @@ class LlamaRotaryEmbedding(nn.Module):
 
 def rotate(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
     """Turn the channel pairs of `states` (B, T, N, H) by the angles in cos, sin (B, T, H/2); the dtype stays."""
-    cos, sin = cos.unsqueeze(-2), sin.unsqueeze(-2)  # (B, T, 1, H/2): the same for every head
-    first, second = states.chunk(2, dim=-1)
-    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1).to(states.dtype)
+    return _Rotate.apply(states, cos.unsqueeze(-2), sin.unsqueeze(-2))  # (B, T, 1, H/2): the same for every head
+
+
+class _Rotate(torch.autograd.Function):
+    """Written out because the gradient of a turn is the turn back: nothing but the tables is saved."""
+
+    @staticmethod
+    def forward(ctx, states, cos, sin):
+        ctx.save_for_backward(cos, sin)
+        return _turn(states, cos, sin)
+
+    @staticmethod
+    def backward(ctx, grad):
+        cos, sin = ctx.saved_tensors
+        return _turn(grad, cos, -sin), None, None
+
+
+def _turn(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    first, second = states.float().chunk(2, dim=-1)
+    turned = torch.empty(states.shape, dtype=states.dtype, device=states.device)
+    half = states.shape[-1] // 2
+    turned[..., :half] = (first * cos).addcmul_(second, sin, value=-1)
+    turned[..., half:] = (second * cos).addcmul_(first, sin)
+    return turned

@@ -60,7 +60,9 @@ def check_vocab_size(vocab_size: int) -> None:
     """Raises ValueError where `vocab_size` cannot hold the 256 bytes and the special tokens."""
     least = 256 + (specials := len(special_tokens(vocab_size)))
     if vocab_size < least:
-        raise ValueError(f"vocab_size {vocab_size} is too small: 256 bytes and {specials} special tokens need at least {least}")
+        raise ValueError(
+            f"vocab_size {vocab_size} is too small: 256 bytes and {specials} special tokens need at least {least}"
+        )
 
 
 def train_llama3(texts: Iterable[str], vocab_size: int, out: Path, progress: bool = True) -> None:

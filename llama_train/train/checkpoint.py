@@ -5,7 +5,8 @@
                      optimizer.safetensors  or  deepspeed/                   AdamW's moments, by parameter name
                      rng-00000.safetensors                                   random state, one file per process
 
-It is written into a staging folder and renamed when complete, so a folder called checkpoint-N is never half a checkpoint."""
+It is written into a staging folder and renamed when complete, so a folder called checkpoint-N is never half a
+checkpoint."""
 
 import json
 import re
@@ -24,11 +25,18 @@ from torch.distributed.checkpoint.state_dict import (
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+    from accelerate.optimizer import AcceleratedOptimizer
 
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja", "tokenizer.model")
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "tokenizer.model",
+)
 
 
-def save_model(accelerator: "Accelerator", model: nn.Module, tokenizer: str | None, folder: Path) -> None:
+def save_model(accelerator: "Accelerator", model: Any, tokenizer: str | None, folder: Path) -> None:
     """Write weights, config and tokenizer as a Hugging Face folder. Every process must call it; the main one writes."""
     # accelerate's unwrap_model and get_state_dict would import DeepSpeed for seconds where it is installed and not used
     own = getattr(model, "module", model)  # DDP and DeepSpeed wrap, FSDP2 does not
@@ -44,8 +52,8 @@ def save_model(accelerator: "Accelerator", model: nn.Module, tokenizer: str | No
 
 def save_checkpoint(
     accelerator: "Accelerator",
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    model: Any,
+    optimizer: "AcceleratedOptimizer",
     tokenizer: str | None,
     output_dir: Path,
     state: dict[str, Any],
@@ -105,7 +113,9 @@ def open_output_dir(output_dir: Path, fresh: bool) -> None:
         (output_dir / ".writable").touch()
         (output_dir / ".writable").unlink()
     except OSError as error:
-        raise OSError(f"output_dir {output_dir} cannot be written ({error.strerror}): choose another with --output_dir") from None
+        raise OSError(
+            f"output_dir {output_dir} cannot be written ({error.strerror}): choose another with --output_dir"
+        ) from None
     earlier = [*output_dir.glob("checkpoint-*"), *output_dir.glob("final"), *output_dir.glob("metrics.jsonl")]
     if fresh and earlier:
         previous = output_dir / f"previous-{len(list(output_dir.glob('previous-*'))) + 1}"
@@ -135,7 +145,7 @@ def find_checkpoint(resume: str, output_dir: Path) -> Path | None:
 
 
 def load_training_state(
-    accelerator: "Accelerator", model: nn.Module, optimizer: torch.optim.Optimizer, checkpoint: Path, engine: str
+    accelerator: "Accelerator", model: Any, optimizer: "AcceleratedOptimizer", checkpoint: Path, engine: str
 ) -> dict[str, Any]:
     """Put optimizer and random state back (the weights were loaded with the model) and return trainer_state.json.
 
@@ -161,21 +171,20 @@ def load_training_state(
     return state
 
 
-def _optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    # AcceleratedOptimizer wraps torch's; FSDP's shards are gathered onto the CPU of the main process
-    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-    state = get_optimizer_state_dict(model, optimizer.optimizer, options=options).get("state", {})
+def _optimizer_state(model: nn.Module, optimizer: "AcceleratedOptimizer") -> dict[str, torch.Tensor]:
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)  # FSDP's shards meet on the main process' CPU
+    state: Any = get_optimizer_state_dict(model, optimizer.optimizer, options=options).get("state", {})
     return {f"{name}/{kind}": value.contiguous() for name, moments in state.items() for kind, value in moments.items()}
 
 
-def _load_optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer, flat: dict[str, torch.Tensor]) -> None:
+def _load_optimizer_state(model: nn.Module, optimizer: "AcceleratedOptimizer", flat: dict[str, torch.Tensor]) -> None:
     options = StateDictOptions(full_state_dict=True)
     fresh = get_optimizer_state_dict(model, optimizer.optimizer, options=options)
     state: dict[str, dict[str, torch.Tensor]] = {}
     for key, value in flat.items():
         name, kind = key.rsplit("/", 1)
         state.setdefault(name, {})[kind] = value
-    loaded = {"state": state, "param_groups": fresh["param_groups"]}
+    loaded: Any = {"state": state, "param_groups": fresh["param_groups"]}
     set_optimizer_state_dict(model, optimizer.optimizer, loaded, options=options)
 
 

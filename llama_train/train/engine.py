@@ -1,8 +1,9 @@
 """The engine: one process, DDP, DeepSpeed ZeRO or FSDP2 through Accelerate, exactly as it was asked for, or an error.
 
-Accelerate falls back without a word on a machine without GPU: its FSDP plugin is ignored, `--cpu --num_processes 2` starts one
-process, `Accelerator(cpu=True)` forgets DeepSpeed. So what was asked for is read from the environment the launcher leaves
-(`asked`), and compared with what came up. Precision, accumulation and clipping belong to the run's YAML alone."""
+Accelerate falls back without a word on a machine without GPU: its FSDP plugin is ignored, `--cpu --num_processes 2`
+starts one process, `Accelerator(cpu=True)` forgets DeepSpeed. So what was asked for is read from the environment the
+launcher leaves (`asked`), and compared with what came up. Precision, accumulation and clipping belong to the run's
+YAML alone."""
 
 import json
 import os
@@ -28,7 +29,12 @@ def asked(environment: Mapping[str, str]) -> tuple[str, int]:
     --num_processes 2` does."""
     processes = int(environment.get("WORLD_SIZE", 1))
     launched = "ACCELERATE_MIXED_PRECISION" in environment
-    if launched and "WORLD_SIZE" not in environment and "MASTER_ADDR" in environment and "SLURM_JOB_ID" not in environment:
+    if (
+        launched
+        and "WORLD_SIZE" not in environment
+        and "MASTER_ADDR" in environment
+        and "SLURM_JOB_ID" not in environment
+    ):
         raise ValueError(
             "several processes were asked for, but `accelerate launch` with a CPU configuration starts only one: "
             "use --config_file recipes/accelerate/ddp.yaml (or accelerate_config.yaml for ZeRO) with --num_processes N"
@@ -154,7 +160,9 @@ def _deepspeed_plugin(settings: "PretrainSettings", accumulation: int, processes
 
         plugin = DeepSpeedPlugin()
     except ImportError as error:
-        raise ValueError(f"DeepSpeed was asked for and is not installed: pip install 'llama_train[deepspeed]' ({error})") from None
+        raise ValueError(
+            f"DeepSpeed was asked for and is not installed: pip install 'llama_train[deepspeed]' ({error})"
+        ) from None
     # DeepSpeed calls collectives that torch 2.13 renamed: once per call on a terminal is too much
     warnings.filterwarnings("ignore", message="`torch.distributed.*is deprecated", category=FutureWarning)
     config = plugin.deepspeed_config

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from llama_train.train.step import counted_tokens
+from llama_train.train.step import counted_tokens, to_device
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -32,7 +32,7 @@ def evaluate(
     totals = torch.zeros(3, dtype=torch.float32 if accelerator.device.type == "mps" else torch.float64)
     totals = totals.to(accelerator.device)  # nats, tokens, bytes
     for batch in batches:
-        batch = {key: value.to(accelerator.device) if torch.is_tensor(value) else value for key, value in batch.items()}
+        batch = to_device(batch, accelerator.device)
         # divided by 1: the sum of the batch, and 0 (not NaN) for a process that ran out of rows
         loss = model(**batch, num_items_in_batch=1, skip_logits=True).loss
         labels = batch["labels"][:, 1:]
@@ -67,7 +67,7 @@ def evaluate_text(checkpoint: str, files: list[str]) -> dict[str, float]:
     texts = [_read_text(file) for file in files]
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = LlamaForCausalLM.from_pretrained(checkpoint, dtype=torch.float32).to(device).eval()
+    model = LlamaForCausalLM.from_pretrained(checkpoint, dtype=torch.float32, device_map=device).eval()
     context = min(model.config.max_position_embeddings, 2048)
     nats, tokens = 0.0, 0
     seen: list[np.ndarray] = []

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 
 from llama_train.data.batches import eval_batches, train_batches
 from llama_train.data.packing import Rows
@@ -17,19 +16,20 @@ from llama_train.train.engine import asked
 from llama_train.train.evaluate import evaluate, unigram_entropy
 from llama_train.train.optimizer import adamw
 from llama_train.train.schedule import learning_rate
-from llama_train.train.step import train_step
+from llama_train.train.step import to_device, train_step
 from llama_train.train.throughput import Meter
 from llama_train.train.tracking import Tracker
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+    from llama_train.model.llama import LlamaForCausalLM
     from llama_train.planner import Plan
     from llama_train.settings import PretrainSettings
 
 
 def train(
-    model: nn.Module,
+    model: "LlamaForCausalLM",
     rows: Rows,
     eval_rows: Rows | None,
     settings: "PretrainSettings",
@@ -37,10 +37,11 @@ def train(
     accelerator: "Accelerator",
     checkpoint: Path | None,
 ) -> dict[str, Any]:
-    """Train to plan.steps and write output_dir/final; from `checkpoint`, whose weights `model` already has, if there is one.
+    """Train to plan.steps, from `checkpoint` if there is one (`model` has its weights already); write output_dir/final.
 
-    Returns the newest figures (on the main process). Raises FloatingPointError when the loss is not finite, before anything
-    is saved from it, ValueError when `checkpoint` is another run's, and OSError when a checkpoint cannot be written."""
+    Returns the newest figures (on the main process). Raises FloatingPointError when the loss is not finite, before
+    anything is saved from it, ValueError when `checkpoint` is another run's, and OSError when a checkpoint cannot be
+    written."""
     output_dir = Path(settings.output_dir)
     optimizer = adamw(model, settings)
     model, optimizer = accelerator.prepare(model, optimizer)
@@ -53,10 +54,13 @@ def train(
         "data": _fingerprint(rows),
     }
     if checkpoint:
-        state = _resumed(load_training_state(accelerator, model, optimizer, checkpoint, state["engine"]), state, checkpoint)
+        saved = load_training_state(accelerator, model, optimizer, checkpoint, state["engine"])
+        state = _resumed(saved, state, checkpoint)
     tracker = Tracker(settings, accelerator, plan.steps, state["step"])
     if state["step"] >= plan.steps:
-        tracker.say(f"{output_dir} is trained to step {state['step']} of {plan.steps} already: a larger --max_steps goes on")
+        tracker.say(
+            f"{output_dir} is trained to step {state['step']} of {plan.steps} already: a larger --max_steps goes on"
+        )
     meter = Meter(plan.flops_per_token, accelerator.device, settings.bf16, accelerator.num_processes)
 
     def held_out(step: int) -> None:
@@ -95,7 +99,7 @@ def train(
         rate = learning_rate(step - 1, **plan.schedule)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        micro_batches = [_to(batch, accelerator.device) for batch in next(batches)]
+        micro_batches = [to_device(batch, accelerator.device) for batch in next(batches)]
         loss, grad_norm = train_step(model, optimizer, micro_batches, accelerator, settings.max_grad_norm)
         losses.append(loss)
         state["step"] = step
@@ -118,9 +122,8 @@ def train(
         if evaluating:
             held_out(step)
         if saving:
-            save_checkpoint(
-                accelerator, model, optimizer, settings.tokenizer_name_or_path, output_dir, state, settings.save_total_limit
-            )
+            keep = settings.save_total_limit
+            save_checkpoint(accelerator, model, optimizer, settings.tokenizer_name_or_path, output_dir, state, keep)
         if saving or evaluating:
             meter.start()
     save_model(accelerator, model, settings.tokenizer_name_or_path, output_dir / "final")
@@ -141,10 +144,6 @@ def _mean_loss(losses: list[torch.Tensor], step: int, accelerator: "Accelerator"
     return sum(per_step) / len(per_step)
 
 
-def _to(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    return {key: value.to(device, non_blocking=True) if torch.is_tensor(value) else value for key, value in batch.items()}
-
-
 def _fingerprint(rows: Rows) -> str:
     parts = [shard["sha256"] for shard in rows.shards.manifest["shards"]]
     return hashlib.sha256(json.dumps([parts, rows.max_length]).encode()).hexdigest()
@@ -152,7 +151,7 @@ def _fingerprint(rows: Rows) -> str:
 
 def _resumed(saved: dict[str, Any], fresh: dict[str, Any], checkpoint: Path) -> dict[str, Any]:
     """The saved state with this run's engine; its place in the data only means the same place if these agree."""
-    for key, meaning in {"data": "the token shards or max_length", "rows_per_step": "the rows of a global batch"}.items():
+    for key, meaning in (("data", "the token shards or max_length"), ("rows_per_step", "the rows of a global batch")):
         if saved[key] != fresh[key]:
             raise ValueError(
                 f"{meaning} changed since {checkpoint} ({saved[key]} then, {fresh[key]} now), so its place in the data is lost: "

@@ -1,13 +1,13 @@
 """One optimizer step over several micro-batches, in which every counted token weighs the same.
 
-The loss of a step is the sum of -log p over all counted tokens of all micro-batches and processes, divided by their number:
-never an average of averages, so the gradient does not depend on how the batch is split (transformers#34191, #34242)."""
+The loss of a step is the sum of -log p over all counted tokens of all micro-batches and processes, divided by their
+number: never an average of averages, so the gradient does not depend on how the batch is split (transformers#34191,
+#34242)."""
 
 import math
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -18,8 +18,13 @@ def counted_tokens(batch: dict[str, Any]) -> torch.Tensor:
     return (batch["labels"][:, 1:] != -100).sum()
 
 
+def to_device(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """The batch with its tensors on the device, without waiting for the copies."""
+    return {key: value.to(device, non_blocking=True) if torch.is_tensor(value) else value for key, value in batch.items()}
+
+
 def train_step(
-    model: nn.Module,
+    model: Any,
     optimizer: torch.optim.Optimizer,
     micro_batches: list[dict[str, Any]],
     accelerator: "Accelerator",
@@ -27,9 +32,10 @@ def train_step(
 ) -> tuple[torch.Tensor, torch.Tensor | float]:
     """Forward, backward, clip and update.
 
-    model and optimizer are prepared by the accelerator; micro_batches are this process' share of the global batch, on its
-    device; max_grad_norm 0 does not clip. Returns this process' part of the step's loss (their sum over processes is the loss; fp32, detached, not yet
-    synchronised, so that the device need not wait) and the gradient norm before clipping."""
+    model (as it is, or within DDP or DeepSpeed's engine) and optimizer are prepared by the accelerator; micro_batches
+    are this process' share of the global batch, on its device; max_grad_norm 0 does not clip. Returns this process'
+    part of the step's loss (their sum over processes is the loss; fp32, detached, not yet synchronised, so that the
+    device need not wait) and the gradient norm before clipping."""
     deepspeed = accelerator.distributed_type == "DEEPSPEED"
     counted = accelerator.reduce(torch.stack([counted_tokens(batch) for batch in micro_batches]).sum(), reduction="sum")
     # Undo what the engine will divide by: DDP, FSDP and ZeRO average over processes, accelerate over micro-batches

@@ -1,7 +1,8 @@
 """Tokens per second, and MFU: the share of the hardware's peak that the model's own arithmetic reaches.
 
 MFU = tokens/s x (6 N + 6 L H Q T) / peak, N the parameters that multiply (no embedding lookup), L layers, H heads of Q channels,
-T the context: causal attention counted once ("formula B"; formula A, 6 N + 12 L H Q T, counts what is masked away too)."""
+T the context: causal attention counted once ("formula B"; formula A, 6 N + 12 L H Q T, counts what is masked away
+too)."""
 
 import time
 

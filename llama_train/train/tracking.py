@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class Tracker:
     """Writes a run's figures. Only the main process writes; every process may call.
 
-    Rows of metrics.jsonl after `start_step` (written by a run that stopped before its next checkpoint) are dropped, so a
-    resumed run has one history."""
+    Rows of metrics.jsonl after `start_step` (written by a run that stopped before its next checkpoint) are dropped,
+    so a resumed run has one history."""
 
     def __init__(self, settings: "PretrainSettings", accelerator: "Accelerator", total_steps: int, start_step: int):
         self.accelerator = accelerator
@@ -51,7 +51,9 @@ class Tracker:
         else:
             left = (time.monotonic() - self.started) / (step - self.start_step) * (self.total_steps - step)
             eta = time.strftime("%H:%M:%S", time.gmtime(left))
-            self.say(f"step {step}/{self.total_steps}  loss {values['loss']:.4f}  lr {values['learning_rate']:.2e}  {speed}  ETA {eta}")
+            self.say(
+                f"step {step}/{self.total_steps}  loss {values['loss']:.4f}  lr {values['learning_rate']:.2e}  {speed}  ETA {eta}"
+            )
 
     def evaluation(self, step: int, values: dict[str, Any]) -> None:
         """One row of held-out figures."""
@@ -108,13 +110,13 @@ def start_trackers(settings: "PretrainSettings", accelerator: "Accelerator") -> 
     W&B runs offline where no key is set and WANDB_MODE does not say otherwise; `wandb sync` sends such a run later."""
     if not (names := tracker_names(settings)):
         return
-    offline = "WANDB_MODE" not in os.environ and not _wandb_key_is_set()
+    offline = "WANDB_MODE" not in os.environ and not wandb_key_is_set()
     wandb = {"name": settings.run_name, "dir": settings.output_dir, "mode": "offline" if offline else None}
     values = {key: value for key, value in vars(settings).items() if isinstance(value, (bool, int, float, str))}
     accelerator.init_trackers(settings.project, values, {"wandb": wandb} if "wandb" in names else {})
 
 
-def _wandb_key_is_set() -> bool:
+def wandb_key_is_set() -> bool:
     host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname
     try:
         return "WANDB_API_KEY" in os.environ or host in netrc().hosts

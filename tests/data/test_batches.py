@@ -92,7 +92,8 @@ def test_a_global_batch_larger_than_an_epoch_runs_on_into_the_next(rows):
 def test_the_global_batch_has_the_same_rows_for_every_world_size(rows, world, accumulation):
     size = 8 // (world * accumulation)
     ranks = [
-        steps(rows, 20, per_device_batch_size=size, accumulation=accumulation, rank=rank, world=world) for rank in range(world)
+        steps(rows, 20, per_device_batch_size=size, accumulation=accumulation, rank=rank, world=world)
+        for rank in range(world)
     ]
     alone = steps(rows, 20, per_device_batch_size=8)
     for step in range(20):  # 160 rows: about two epochs

@@ -26,7 +26,10 @@ ENGINES = {
     "zero3": ["recipes/accelerate/zero3.yaml"],
 }
 SIZES = "--hidden_size 32 --intermediate_size 64 --num_hidden_layers 2 --num_attention_heads 4 --num_key_value_heads 2".split()
-BASE = [*SIZES, *"--vocab_size 96 --max_length 48 --use_cpu --bf16 false --learning_rate 0.01 --logging_steps 1".split()]
+BASE = [
+    *SIZES,
+    *"--vocab_size 96 --max_length 48 --use_cpu --bf16 false --learning_rate 0.01 --logging_steps 1".split(),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -123,7 +126,11 @@ def test_zero_resumes_where_it_stopped(tiny_shards, tmp_path, root):
 
 
 def test_the_folder_is_what_transformers_opens(tiny_shards, tmp_path):
-    main(arguments(tiny_shards, tmp_path, "--max_steps", "3", "--eval_dataset_path", str(tiny_shards), "--eval_steps", "2"))
+    main(
+        arguments(
+            tiny_shards, tmp_path, "--max_steps", "3", "--eval_dataset_path", str(tiny_shards), "--eval_steps", "2"
+        )
+    )
     ids = torch.randint(94, (2, 30))
     stock = AutoModelForCausalLM.from_pretrained(tmp_path / "final")
     assert type(stock).__module__.startswith("transformers."), "not ours"
@@ -134,7 +141,13 @@ def test_the_folder_is_what_transformers_opens(tiny_shards, tmp_path):
     assert (config["model_type"], config["architectures"]) == ("llama", ["LlamaForCausalLM"])
     assert "auto_map" not in config
     assert list(rows(tmp_path, "eval_loss")) == [0, 2, 3]
-    assert {path.name for path in tmp_path.iterdir()} >= {"config.yaml", "metrics.jsonl", "loss.png", "checkpoint-3", "final"}
+    assert {path.name for path in tmp_path.iterdir()} >= {
+        "config.yaml",
+        "metrics.jsonl",
+        "loss.png",
+        "checkpoint-3",
+        "final",
+    }
     assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -190,7 +203,11 @@ def test_bf16_compute_keeps_fp32_weights_and_follows_fp32(tiny_shards, one_proce
 def test_weights_of_another_run_can_be_the_start(tiny_shards, tmp_path):
     main(arguments(tiny_shards, tmp_path / "a", "--max_steps", "20"))
     fresh_state()
-    main(arguments(tiny_shards, tmp_path / "b", "--max_steps", "2", "--model_name_or_path", str(tmp_path / "a" / "final")))
+    main(
+        arguments(
+            tiny_shards, tmp_path / "b", "--max_steps", "2", "--model_name_or_path", str(tmp_path / "a" / "final")
+        )
+    )
     assert rows(tmp_path / "b")[1] < rows(tmp_path / "a")[1] - 0.3
 
 
@@ -222,7 +239,9 @@ def test_nan_stops_the_run_before_anything_is_saved_from_it(tiny_shards, tmp_pat
         return loss * (math.nan if len(calls) == 2 else 1), grad_norm
 
     monkeypatch.setattr("llama_train.train.loop.train_step", poisoned)
-    with pytest.raises(FloatingPointError, match=r"loss of step 6 is nan; nothing was saved .* newest checkpoint is .*checkpoint-4"):
+    with pytest.raises(
+        FloatingPointError, match=r"loss of step 6 is nan; nothing was saved .* newest checkpoint is .*checkpoint-4"
+    ):
         main(words)
     assert {path: path.read_bytes() for path in tmp_path.glob("checkpoint-*/model.safetensors")} == saved
 
@@ -249,7 +268,10 @@ def test_too_little_room_is_seen_before_anything_is_written(tiny_shards, tmp_pat
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--vocab_size", "128"], "vocab_size is 128, the shards in .* were made with 96 token ids: set vocab_size: 96"),
+        (
+            ["--vocab_size", "128"],
+            "vocab_size is 128, the shards in .* were made with 96 token ids: set vocab_size: 96",
+        ),
         (["--max_length", "100000", "--max_position_embeddings", "100000"], "context longer than the rows"),
         (["--dataset_path", "nowhere"], "nowhere"),
         (["--eval_dataset_path", "nowhere"], "nowhere"),
@@ -277,7 +299,11 @@ def test_changed_data_is_refused_at_resume(tiny_shards, tmp_path):
 
 
 def test_fsdp_on_cpu_is_refused_by_the_launched_run(tiny_shards, tmp_path, root):
-    run = launch(["recipes/accelerate/fsdp2.yaml", "--num_processes", "1"], arguments(tiny_shards, tmp_path, "--max_steps", "2"), root)
+    run = launch(
+        ["recipes/accelerate/fsdp2.yaml", "--num_processes", "1"],
+        arguments(tiny_shards, tmp_path, "--max_steps", "2"),
+        root,
+    )
     assert run.returncode != 0
     assert "fsdp2 needs GPUs" in run.stderr
 
@@ -292,6 +318,8 @@ def test_cpu_with_two_processes_is_refused_by_the_launched_run(tiny_shards, tmp_
 def test_a_dry_run_needs_nothing(root, tmp_path):
     words = ["recipes/pretrain/llama2.yaml", "--model", "llama2-70b", "--dry_run"]
     environment = os.environ | {"PYTHONPATH": str(root)}
-    run = subprocess.run([sys.executable, "recipes/pretrain.py", *words], cwd=root, env=environment, capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, "recipes/pretrain.py", *words], cwd=root, env=environment, capture_output=True, text=True
+    )
     assert run.returncode == 0, run.stderr
     assert "68,976,648,192" in run.stdout

@@ -60,7 +60,10 @@ def test_two_processes_asked_for_and_one_started_is_an_error():
             {"ACCELERATE_MIXED_PRECISION": "no", "ACCELERATE_CONFIG_DS_FIELDS": "zero_stage,mixed_precision"},
             "mixed_precision: no, the run's YAML says bf16: true",
         ),
-        ({"ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "8"}, "gradient_accumulation_steps: 8, .* gradient_accumulation_steps: 2"),
+        (
+            {"ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "8"},
+            "gradient_accumulation_steps: 8, .* gradient_accumulation_steps: 2",
+        ),
         ({"ACCELERATE_GRADIENT_CLIPPING": "0.5"}, "gradient_clipping: 0.5, .* max_grad_norm: 1.0"),
     ],
 )

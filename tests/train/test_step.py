@@ -67,8 +67,18 @@ def test_average_of_averages_would_be_noticed(tiny_shards, whole, monkeypatch):
 def test_two_processes_give_the_same_gradient(tiny_shards, whole, tmp_path, root, accumulation, packing):
     out = tmp_path / "gradients.safetensors"
     accelerate = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", "recipes/accelerate/ddp.yaml"]
-    script = ["--main_process_port", "0", "tests/train/gradients.py", str(tiny_shards), str(accumulation), packing, str(out)]
-    run = subprocess.run([*accelerate, *script], cwd=root, env=os.environ | {"PYTHONPATH": "."}, capture_output=True, text=True)
+    script = [
+        "--main_process_port",
+        "0",
+        "tests/train/gradients.py",
+        str(tiny_shards),
+        str(accumulation),
+        packing,
+        str(out),
+    ]
+    run = subprocess.run(
+        [*accelerate, *script], cwd=root, env=os.environ | {"PYTHONPATH": "."}, capture_output=True, text=True
+    )
     assert run.returncode == 0, run.stderr
     found = load_file(out)
     loss = float(found.pop("loss"))
