@@ -6,6 +6,7 @@ The two take turns (ours, theirs, ours, ...), each in a fresh process; a step's 
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import subprocess
@@ -119,10 +120,11 @@ def main() -> None:
     tokens = SIZES[options.size][-2] * SIZES[options.size][-1]
     speeds: dict[str, list[float]] = {"ours": [], "trainer": []}
     results = {}
+    environment = os.environ | {"OMP_WAIT_POLICY": "PASSIVE"}  # for both: else a busy moment decides the ratio
     for _ in range(options.rounds):
         for side in speeds:
             command = [sys.executable, __file__, "--size", options.size, "--side", side]
-            out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            out = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
             results[side] = json.loads(out.splitlines()[-1])
             speeds[side].append(tokens / statistics.median(results[side]["times"]))
     gap = abs(results["ours"]["losses"][-1] - results["trainer"]["losses"][-1])

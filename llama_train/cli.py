@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 
 from llama_train.errors import one_line_errors
@@ -9,6 +10,7 @@ from llama_train.errors import one_line_errors
 
 def main(argv: list[str] | None = None) -> None:
     """Entry point of `llama-train`. Errors end in one line on stderr and exit code 1."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in recipes/pretrain.py
     with one_line_errors():
         options, rest = _parser().parse_known_args(argv)
         if rest and options.verb is not _plan:

@@ -13,6 +13,10 @@ from llama_train.planner import Plan, plan, render
 from llama_train.settings import PretrainSettings, load_settings, settings_to_yaml
 from llama_train.tokenizers.llama3 import fingerprint
 
+# Read when torch is loaded. Threads that wait by spinning (the default) make a step on a CPU that also does something
+# else ten times slower; on an idle one they gain nothing.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 if TYPE_CHECKING:
     from llama_train.data.shards import Shards
     from llama_train.model.llama import LlamaForCausalLM

@@ -82,7 +82,7 @@ class LlamaModel(LlamaPreTrainedModel):
     ) -> BaseModelOutputWithPast | tuple:
         """Hidden states of `input_ids` (B, T) or `inputs_embeds` (B, T, D).
 
-        Packed documents are told by `cu_seq_lens_q` over the flattened batch (its `_k` twin must be the same), or found
+        Packed documents are told by `cu_seq_lens_q` over the flattened batch (its `_k` twin says the same), or found
         where `position_ids` restart: each attends to itself only, and no cache is returned for them. `attention_mask`
         is (B, S) with 0 on padding, or a ready (B, 1, T, S) mask.
 
@@ -101,7 +101,8 @@ class LlamaModel(LlamaPreTrainedModel):
             use_cache = False
 
         hidden = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
-        documents = self._documents(hidden, attention_mask, position_ids, past_key_values, cu_seq_lens_q, max_length_q)
+        bounds = cu_seq_lens_k if cu_seq_lens_q is None else cu_seq_lens_q
+        documents = self._documents(hidden, attention_mask, position_ids, past_key_values, bounds, max_length_q)
         if documents is not None:
             if past_key_values is not None:
                 raise ValueError("Packed documents cannot use a KV cache (a later token would read across documents).")
@@ -181,7 +182,8 @@ class LlamaForCausalLM(LlamaPreTrainedModel, GenerationMixin):
             weight = new_embeddings.weight
             new_embeddings = LMHead(weight.shape[1], weight.shape[0], device="meta")
             new_embeddings.weight = weight
-            new_embeddings._is_hf_initialized = True  # or transformers' next post_init would draw it anew
+            # or transformers' next post_init would draw it anew
+            new_embeddings._is_hf_initialized = True  # type: ignore[assignment]
         self.lm_head = new_embeddings
 
     def forward(

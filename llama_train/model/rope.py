@@ -59,7 +59,8 @@ class LlamaRotaryEmbedding(nn.Module):
             inv_freq, scaling = ROPE_INIT_FUNCTIONS[self.rope_type](self.config, device, seq_len=length)
         self.attention_scaling = scaling
         if not torch.compiler.is_compiling():  # a tensor made inside a CUDA graph must not outlive its replay
-            self.inv_freq = inv_freq
+            with torch.inference_mode(False):  # nor be barred from a later training step
+                self.inv_freq = inv_freq.clone()
         return inv_freq
 
     def _follow_length(self, position_ids: torch.Tensor) -> None:

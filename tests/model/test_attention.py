@@ -70,6 +70,7 @@ def test_no_gradient_crosses_a_boundary(model, ids):
         {"use_cache": True},
         {"attention_mask": torch.ones(1, 150, dtype=torch.long), "use_cache": True},
         {"cu_seq_lens_q": BOUNDS},
+        {"cu_seq_lens_k": BOUNDS},
     ],
     ids=lambda extra: "+".join(extra),
 )

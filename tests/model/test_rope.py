@@ -64,6 +64,13 @@ def test_tables_stay_fp32_in_a_bf16_model_under_autocast_and_from_the_meta_devic
     assert torch.equal(tables(empty.to_empty(device="cpu").bfloat16().model.rotary_emb, 264), exact)
 
 
+def test_tables_first_made_in_inference_mode_serve_training(tiny):
+    rope = LlamaRotaryEmbedding(tiny())
+    with torch.inference_mode():
+        tables(rope, 10)
+    assert not rope.inv_freq.is_inference()
+
+
 def test_rotation_depends_on_distance_only_and_keeps_length(tiny):
     rope = LlamaRotaryEmbedding(tiny())
     torch.manual_seed(0)

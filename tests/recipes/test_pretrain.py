@@ -200,6 +200,14 @@ def test_bf16_compute_keeps_fp32_weights_and_follows_fp32(tiny_shards, one_proce
         assert all(tensor.dtype == torch.float32 for tensor in load_file(tmp_path / file).values())
 
 
+@pytest.mark.gpu
+def test_a_gpu_follows_the_cpu_s_curve(tiny_shards, one_process, tmp_path):
+    words = arguments(tiny_shards, tmp_path, *"--max_steps 20 --per_device_train_batch_size 8 --bf16 true".split())
+    main([word for word in words if word != "--use_cpu"])
+    curve = rows(tmp_path)
+    assert max(abs(curve[step] - one_process[step]) for step in curve) < 0.05
+
+
 def test_weights_of_another_run_can_be_the_start(tiny_shards, tmp_path):
     main(arguments(tiny_shards, tmp_path / "a", "--max_steps", "20"))
     fresh_state()
