@@ -120,7 +120,7 @@ def main() -> None:
     tokens = SIZES[options.size][-2] * SIZES[options.size][-1]
     speeds: dict[str, list[float]] = {"ours": [], "trainer": []}
     results = {}
-    environment = os.environ | {"OMP_WAIT_POLICY": "PASSIVE"}  # for both: else a busy moment decides the ratio
+    environment = os.environ | {"GOMP_SPINCOUNT": "10000"}  # for both: else a busy moment decides the ratio
     for _ in range(options.rounds):
         for side in speeds:
             command = [sys.executable, __file__, "--size", options.size, "--side", side]

@@ -10,7 +10,7 @@ from llama_train.errors import one_line_errors
 
 def main(argv: list[str] | None = None) -> None:
     """Entry point of `llama-train`. Errors end in one line on stderr and exit code 1."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in recipes/pretrain.py
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as in recipes/pretrain.py
     with one_line_errors():
         options, rest = _parser().parse_known_args(argv)
         if rest and options.verb is not _plan:
@@ -67,6 +67,7 @@ def _plan(options: argparse.Namespace) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     from llama_train.train.evaluate import evaluate_text
 
+    _no_bars()
     figures = evaluate_text(options.checkpoint, options.text)
     if options.json:
         print(json.dumps(figures))
@@ -79,6 +80,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 def _chat(options: argparse.Namespace) -> None:
     from llama_train.generate import generate
 
+    _no_bars()
     generate(
         options.checkpoint,
         options.prompt,
@@ -87,6 +89,13 @@ def _chat(options: argparse.Namespace) -> None:
         top_p=options.top_p,
         seed=options.seed,
     )
+
+
+def _no_bars() -> None:
+    """Silence transformers' own progress bar over the weights of a file."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
 
 
 if __name__ == "__main__":

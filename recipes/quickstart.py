@@ -6,6 +6,7 @@ Each stage is a command printed as it is run, so it can be typed again by itself
 further `--key value` go to the training recipe."""
 
 import argparse
+import os
 import subprocess
 import sys
 import time
@@ -48,7 +49,7 @@ def main(argv: list[str]) -> None:
         own += ["--tokenizer_name_or_path", corpus / "tokenizer"]
     stage("accelerate", "launch", "--quiet", "--config_file", engine, *recipe, *own, *training)
     stage("llama-train", "evaluate", final, "--text", "README.md")
-    stage("llama-train", "chat", final, "--prompt", "The ")
+    stage("llama-train", "chat", final, "--prompt", "The")
     print(f"\nDone in {(time.monotonic() - started) / 60:.1f} minutes. Everything is in {run}.")
 
 
@@ -63,7 +64,8 @@ def stage(command: str, *words: object) -> None:
     """Print and run one command of our own virtual environment, from the project's root."""
     line = [command, *map(str, words)]
     print(f"\n$ {' '.join(line)}", flush=True)
-    code = subprocess.run([BIN / command, *line[1:]], cwd=ROOT).returncode
+    environment = os.environ | {"OMP_NUM_THREADS": str(os.cpu_count())}  # else accelerate launch tells what it chose
+    code = subprocess.run([BIN / command, *line[1:]], cwd=ROOT, env=environment).returncode
     if code:
         raise SystemExit(code)
 

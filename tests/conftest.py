@@ -7,7 +7,7 @@ import pytest
 
 # before torch is imported anywhere: parallel tests on two cores must not fight over them, and nothing may phone home
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 os.environ |= {
     "HF_HUB_OFFLINE": "1",
     "WANDB_MODE": "offline",

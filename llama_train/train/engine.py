@@ -56,6 +56,7 @@ def build_accelerator(settings: "PretrainSettings", accumulation: int) -> "Accel
     cpu = settings.use_cpu or not torch.cuda.is_available()
     check_launcher_agrees(settings, accumulation, os.environ)
     if cpu:
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # Accelerate imports DeepSpeed even where it is not used
         _set_threads(settings.cpu_threads)
         if engine.startswith("fsdp"):
             raise ValueError(
@@ -148,7 +149,6 @@ def _set_threads(wanted: int | None) -> None:
 
 def _deepspeed_plugin(settings: "PretrainSettings", accumulation: int, processes: int, cpu: bool):
     if cpu:
-        os.environ["DS_ACCELERATOR"] = "cpu"
         compiler = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
         if not compiler:
             raise ValueError(

@@ -70,12 +70,10 @@ def evaluate_text(checkpoint: str, files: list[str]) -> dict[str, float]:
     model = LlamaForCausalLM.from_pretrained(checkpoint, dtype=torch.float32, device_map=device).eval()
     context = min(model.config.max_position_embeddings, 2048)
     nats, tokens = 0.0, 0
-    seen: list[np.ndarray] = []
     for text in texts:
         ids = tokenizer(text)["input_ids"]
         if ids[:1] != [tokenizer.bos_token_id]:
             ids = [tokenizer.bos_token_id, *ids]
-        seen.append(np.asarray(ids[1:]))
         for start in range(0, len(ids) - 1, context - 1):  # pieces overlap by one, so every token is predicted once
             piece = torch.tensor([ids[start : start + context]], device=device)
             with torch.no_grad():
@@ -85,7 +83,6 @@ def evaluate_text(checkpoint: str, files: list[str]) -> dict[str, float]:
     return {
         "loss": nats / tokens,
         "bits_per_byte": nats / math.log(2) / text_bytes,
-        "unigram_entropy": unigram_entropy(np.concatenate(seen)),
         "tokens": tokens,
         "bytes": text_bytes,
     }

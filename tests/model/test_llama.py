@@ -180,3 +180,14 @@ def test_the_forward_speaks_transformers_argument_names():
     assert set(theirs) <= set(inspect.signature(LlamaForCausalLM.forward).parameters)
     theirs = inspect.signature(modeling_llama.LlamaModel.forward).parameters
     assert set(theirs) <= set(inspect.signature(LlamaModel.forward).parameters)
+
+
+def test_a_batch_without_a_counted_token_has_no_loss_to_be_proud_of():
+    ids = torch.randint(0, 90, (1, 8))
+    labels = torch.full_like(ids, -100)
+    config = LlamaConfig(
+        vocab_size=96, hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=4
+    )
+    model = LlamaForCausalLM(config)
+    assert model(ids, labels=labels).loss.isnan(), "transformers' answer too; 0 would look like a perfect model"
+    assert model(ids, labels=labels, num_items_in_batch=7).loss == 0, "one micro-batch of a step that counts elsewhere"

@@ -27,7 +27,9 @@ def evaluations(out: Path) -> list[dict]:
 
 @pytest.mark.slow
 def test_three_hundred_steps_on_real_books_beat_the_unigram_entropy(root, books, tmp_path):
-    out = quickstart(root, books, tmp_path, *"--max_steps 300 --per_device_train_batch_size 4 --warmup_steps 30".split())
+    out = quickstart(
+        root, books, tmp_path, *"--max_steps 300 --per_device_train_batch_size 4 --warmup_steps 30".split()
+    )
     entropy = float(out.split("unigram entropy of the held-out text: ")[1].split()[0])
     rows = evaluations(tmp_path)
     assert [row["step"] for row in rows] == [0, 200, 300]

@@ -47,7 +47,9 @@ def test_the_newest_figures_keep_the_first_held_out_loss(make):
 
 def test_a_tracker_that_is_not_installed_is_refused(make, monkeypatch):
     monkeypatch.setattr(tracking, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match="report_to: wandb is not installed: pip install wandb, or set report_to: none"):
+    with pytest.raises(
+        ValueError, match="report_to: wandb is not installed: pip install wandb, or set report_to: none"
+    ):
         tracking.tracker_names(make(report_to=["wandb"]))
 
 
