@@ -11,7 +11,6 @@ reused.
 
 import hashlib
 import json
-import shutil
 import sys
 import time
 from collections import Counter
@@ -21,6 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from data_pipelines.corpus import clean_up, move_into_place, read_corpus, staging
 from data_pipelines.dedup.exact import drop_duplicates
 from data_pipelines.documents import DocumentWriter, read_documents
 from data_pipelines.heldout import Heldout
@@ -48,9 +48,15 @@ def build_corpus(
 
     max_bytes: stop after so much text, UTF-8, held-out part included (None: take all). heldout_bytes: None for 2.5 % of
     the text, at most 4 MB. Raises ValueError for text or settings that cannot work (nothing found, too little for the
-    vocabulary) and where `out` holds something else; what is at `out` stays until the new build is whole.
+    vocabulary), where `out` holds something else and for paths inside it; what is at `out` stays until the new build is
+    whole.
     """
     check_vocab_size(vocab_size)
+    out = out.resolve()  # "." has no name, and so nothing could be called after it
+    for path in paths:
+        if Path(path).resolve().is_relative_to(out):
+            raise ValueError(f"{path} is inside {out}, where the corpus goes: name another folder with --out")
+    clean_up(out)
     settings = {
         "source": source,
         "vocab_size": vocab_size,
@@ -67,26 +73,23 @@ def build_corpus(
         _say(f"reusing {out}: same inputs, same settings ({corpus['tokens']['train']:,} training tokens)")
         return corpus
 
-    staging = out.with_name(f".{out.name}.building")
-    shutil.rmtree(staging, ignore_errors=True)
+    new = staging(out)
     try:
-        corpus = _build(staging, paths, settings, progress)
+        corpus = _build(new, paths, settings, progress)
         corpus = {"format": FORMAT, "inputs_sha256": identity, "settings": settings, **corpus, "versions": versions}
-        (staging / "corpus.json").write_text(json.dumps(corpus, indent=2) + "\n", encoding="utf-8")
-        if out.exists():
-            shutil.rmtree(out)
-        staging.rename(out)
+        (new / "corpus.json").write_text(json.dumps(corpus, indent=2) + "\n", encoding="utf-8")
+        move_into_place(out)
     except OSError as error:
         error.filename = error.filename or str(out)  # a full disk does not say which
         raise
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        clean_up(out)
     return corpus
 
 
-def _build(staging: Path, paths: list[str], settings: dict[str, Any], progress: bool) -> dict[str, Any]:
+def _build(new: Path, paths: list[str], settings: dict[str, Any], progress: bool) -> dict[str, Any]:
     dropped: Counter[str] = Counter()
-    everything = staging / "documents" / "all.parquet"
+    everything = new / "documents" / "all.parquet"
     with _stage("documents") as done:
         stream = drop_duplicates(SOURCES[settings["source"]].read(paths, settings, dropped), dropped)
         with DocumentWriter(everything) as found, progress_bar("documents", settings["max_bytes"], progress) as bar:
@@ -99,7 +102,7 @@ def _build(staging: Path, paths: list[str], settings: dict[str, Any], progress: 
 
     with _stage("held-out") as done:
         heldout = Heldout(read_documents(everything), found.bytes, settings["heldout_bytes"])
-        train, held = (staging / "documents" / f"{name}.parquet" for name in ("train", "eval"))
+        train, held = (new / "documents" / f"{name}.parquet" for name in ("train", "eval"))
         with DocumentWriter(train) as training, DocumentWriter(held) as held_out:
             for document in read_documents(everything):
                 for is_held, part in heldout.split(document):
@@ -109,14 +112,14 @@ def _build(staging: Path, paths: list[str], settings: dict[str, Any], progress: 
 
     with _stage("tokenizer") as done:
         texts = (document.text for document in read_documents(train))
-        train_llama3(texts, settings["vocab_size"], staging / "tokenizer", progress and sys.stderr.isatty())
+        train_llama3(texts, settings["vocab_size"], new / "tokenizer", progress and sys.stderr.isatty())
         done(f"{settings['vocab_size']:,} ids")
 
     with _stage("tokens") as done:
-        tokenizer = staging / "tokenizer"
+        tokenizer = new / "tokenizer"
         shards = {
-            "train": write_shards(read_documents(train), tokenizer, staging / "train", training.bytes, progress),
-            "eval": write_shards(read_documents(held), tokenizer, staging / "eval", held_out.bytes, progress),
+            "train": write_shards(read_documents(train), tokenizer, new / "train", training.bytes, progress),
+            "eval": write_shards(read_documents(held), tokenizer, new / "eval", held_out.bytes, progress),
         }
         sizes = {key: {name: shards[name][key] for name in shards} for key in ("documents", "bytes", "tokens")}
         rate = sum(sizes["bytes"].values()) / sum(sizes["tokens"].values())
@@ -132,13 +135,12 @@ def _reusable(out: Path, identity: str) -> dict[str, Any] | None:
     """The corpus.json of `out` where it is whole and of this identity; refuses a folder that is not a corpus."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return None
-    if not (out / "corpus.json").is_file():
+    if (corpus := read_corpus(out)) is None:
         raise ValueError(f"{out} holds something that is not a corpus: name another folder with --out, or remove it")
+    if corpus["inputs_sha256"] != identity:
+        _say(f"rebuilding {out}: the inputs or the settings have changed")
+        return None
     try:
-        corpus = json.loads((out / "corpus.json").read_text(encoding="utf-8"))
-        if corpus["inputs_sha256"] != identity:
-            _say(f"rebuilding {out}: the inputs or the settings have changed")
-            return None
         tokenizers = {Shards(out / name).tokenizer["sha256"] for name in ("train", "eval")}
         whole = tokenizers == {fingerprint(out / "tokenizer")}
     except (ValueError, KeyError, OSError):

@@ -58,6 +58,8 @@ def _build(arguments: argparse.Namespace) -> None:
 
     if arguments.source == "files" and not arguments.paths:
         raise ValueError("--source files needs at least one PATH to read")
+    if arguments.source == "installed" and arguments.paths:
+        raise ValueError(f"--source installed takes no PATH, got {arguments.paths[0]}: to read it, use --source files")
     corpus = build_corpus(
         arguments.source,
         arguments.paths,

@@ -12,13 +12,15 @@ DEBUG = "LLAMA_TRAIN_DEBUG"
 def one_line_errors() -> Iterator[None]:
     """Turn errors meant for people into `error: ...` and exit code 1; Ctrl-C into 130.
 
+    Of several processes only the first (RANK 0) begins so, the others name themselves: `error (process 3): ...`.
+
     Those are ValueError, OSError, FloatingPointError and ImportError; anything else is a fault of ours and keeps its
     traceback, as all do with LLAMA_TRAIN_DEBUG=1.
     """
     try:
         yield
     except KeyboardInterrupt:
-        print("error: interrupted", file=sys.stderr)
+        print(f"{_label()}: interrupted", file=sys.stderr)
         raise SystemExit(130) from None
     except BrokenPipeError:  # the reader, such as `head`, has seen enough; Python would complain again while it closes
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -26,8 +28,13 @@ def one_line_errors() -> Iterator[None]:
     except (ValueError, OSError, FloatingPointError, ImportError) as error:
         if os.environ.get(DEBUG) == "1":
             raise
-        print(f"error: {_one_line(error)}", file=sys.stderr)
+        print(f"{_label()}: {_one_line(error)}", file=sys.stderr)
         raise SystemExit(1) from None
+
+
+def _label() -> str:
+    rank = os.environ.get("RANK") or "0"
+    return "error" if rank == "0" else f"error (process {rank})"
 
 
 def _one_line(error: BaseException) -> str:

@@ -4,9 +4,9 @@ import sys
 import time
 
 import torch
-from transformers import AutoTokenizer, TextStreamer
+from transformers import TextStreamer
 
-from llama_train.model.llama import LlamaForCausalLM
+from llama_train.pretrained import load_pretrained
 
 
 def generate(
@@ -28,11 +28,11 @@ def generate(
             f"max_new_tokens {max_new_tokens} must be at least 1, temperature {temperature} at least 0, "
             f"top_p {top_p} above 0 and at most 1"
         )
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = LlamaForCausalLM.from_pretrained(checkpoint, dtype="auto", device_map=device).eval()
+    if not 0 <= seed < 2**63:
+        raise ValueError(f"seed: {seed} is out of range, it must be at least 0 and below 2^63")
+    tokenizer, model = load_pretrained(checkpoint, dtype="auto")
     torch.manual_seed(seed)
-    inputs = tokenizer(prompt, return_tensors="pt").to(device)
+    inputs = tokenizer(prompt, return_tensors="pt").to(model.device)
     sampling = {"temperature": temperature, "top_p": top_p, "top_k": 0} if temperature else {}
     started = time.perf_counter()
     with torch.no_grad():
@@ -47,5 +47,5 @@ def generate(
         )
     seconds = time.perf_counter() - started
     made = ids.shape[1] - inputs["input_ids"].shape[1]
-    print(f"{made} tokens, {made / seconds:.1f} tokens/s on {device}", file=sys.stderr)
+    print(f"{made} tokens, {made / seconds:.1f} tokens/s on {model.device.type}", file=sys.stderr)
     return str(tokenizer.decode(ids[0], skip_special_tokens=True))

@@ -41,7 +41,7 @@ class PretrainSettings:
     # data
     dataset_path: str | None = None  # folder of token shards to train on
     eval_dataset_path: str | None = None  # folder of held-out token shards; none: no evaluation
-    tokenizer_name_or_path: str | None = None  # saved beside the weights; must be the one that made the shards
+    tokenizer_name_or_path: str | None = None  # folder of the tokenizer that made the shards [`tokenizer` beside them]
     max_length: int | None = None  # tokens in a row [2048; at most max_position_embeddings]
     packing: bool = True  # rows without padding; documents in a row never see each other
     dataloader_num_workers: int = 0

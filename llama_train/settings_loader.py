@@ -15,6 +15,7 @@ from llama_train.settings_names import modernize
 
 Settings = TypeVar("Settings")
 MAX_YAML_BYTES = 2**20
+UNDECIDED = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "timestamp"))
 TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
@@ -75,7 +76,9 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     repeated = sorted({key for key in keys if keys.count(key) > 1})
     if repeated:
         raise ValueError(f"{file}: {', '.join(repeated)} is set more than once")
-    return {str(key): value for key, value in content.items()}
+    # what looks like a number or a date may be meant as text (`run_name: 2024`): its field decides
+    as_written = {key.value: value.value for key, value in node.value if value.tag in UNDECIDED} if node else {}
+    return {str(key): value for key, value in content.items()} | as_written
 
 
 def _read_words(words: list[str], kinds: dict[str, Any]) -> dict[str, Any]:

@@ -51,6 +51,7 @@ SAME_VALUE: dict[str, dict[Any, Any]] = {
 def modernize(values: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
     """`values` under today's names; says on stderr what it changed. Raises ValueError for what has no counterpart."""
     modern: dict[str, Any] = {}
+    asked_as: dict[str, str] = {}  # our name: the old one that was given
     for key, value in values.items():
         if key in known:
             name = key
@@ -58,6 +59,11 @@ def modernize(values: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
             name, translation = RENAMED[key]
             if name in values:
                 raise ValueError(f"{key} is the old name of {name}, and both are set: keep {name}")
+            if name in asked_as:
+                raise ValueError(f"{asked_as[name]} and {key} both mean {name} here: give {name} once")
+            asked_as[name] = key
+            if key == "warmup_ratio":
+                _check_ratio(value)
             if translation and _text(value) not in translation:
                 raise ValueError(f"{key}: {value} is not possible here, expected one of {', '.join(translation)}")
             value = translation.get(_text(value), value)
@@ -76,6 +82,18 @@ def modernize(values: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
         same = SAME_VALUE.get(name, {})
         modern[name] = same[value] if isinstance(value, (str, int)) and value in same else value
     return modern
+
+
+def _check_ratio(value: Any) -> None:
+    """A ratio of 1 or more would turn into a number of steps."""
+    try:
+        too_long = float(value) >= 1
+    except (TypeError, ValueError):
+        return  # refused later, by its type
+    if too_long:
+        raise ValueError(
+            f"warmup_ratio: {value} must be a share of the run below 1; for a number of steps: warmup_steps"
+        )
 
 
 def _text(value: Any) -> str:

@@ -168,6 +168,13 @@ def check(settings: "PretrainSettings") -> None:
     assert settings.max_length is not None
     if settings.max_length < 2:
         raise ValueError(f"max_length: {settings.max_length} leaves no token to predict, it must be at least 2")
+    if settings.seed >= 2**63:  # what torch and numpy both take
+        raise ValueError(f"seed: {settings.seed} is out of range, it must be below 2^63")
+    if settings.attn_implementation == "eager" and settings.packing:
+        raise ValueError(
+            "attn_implementation eager cannot keep the documents of a packed row apart: set packing: false, "
+            "or attn_implementation: sdpa"
+        )
     _check_sizes(settings)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llama_train.errors import one_line_errors
+from llama_train.families import CONFIG_FIELDS
 from llama_train.planner import Plan, plan, render
 from llama_train.settings import PretrainSettings, load_settings, settings_to_yaml
 from llama_train.tokenizers.llama3 import fingerprint
@@ -26,7 +27,8 @@ def main(argv: list[str]) -> None:
     """Run the recipe for `[YAML] [--key value]...`."""
     settings = load_settings(argv)
     if settings.dry_run:
-        print(render(plan(settings, int(os.environ.get("WORLD_SIZE", 1)))))
+        if os.environ.get("RANK", "0") == "0":
+            print(render(plan(settings, int(os.environ.get("WORLD_SIZE", 1)))))
         return
     pretrain(settings)
 
@@ -37,7 +39,7 @@ def pretrain(settings: PretrainSettings) -> None:
 
     from llama_train.data.packing import Rows
     from llama_train.data.shards import Shards
-    from llama_train.train.checkpoint import find_checkpoint, open_output_dir
+    from llama_train.train.checkpoint import find_checkpoint, move_aside, open_output_dir, start_step
     from llama_train.train.engine import asked, build_accelerator, describe
     from llama_train.train.loop import train
     from llama_train.train.tracking import start_trackers
@@ -49,7 +51,8 @@ def pretrain(settings: PretrainSettings) -> None:
     eval_rows = None
     if settings.eval_dataset_path:
         eval_rows = Rows(Shards(settings.eval_dataset_path), settings.max_length, partial=True)
-    check_vocabulary(settings, shards)
+    settings.tokenizer_name_or_path = settings.tokenizer_name_or_path or find_tokenizer(settings, shards)
+    check_vocabulary(settings, shards, eval_rows.shards if eval_rows else shards)
     run = plan(settings, asked(os.environ)[1])
 
     logging.disable_progress_bar()  # transformers' own, for each file it reads or writes
@@ -57,25 +60,40 @@ def pretrain(settings: PretrainSettings) -> None:
     accelerator.print(describe(accelerator, settings.bf16), flush=True)
     output_dir = Path(settings.output_dir)
     if accelerator.is_main_process:
-        open_output_dir(output_dir, fresh=settings.resume_from_checkpoint == "none")
-        (output_dir / "config.yaml").write_text(settings_to_yaml(settings), encoding="utf-8")
+        open_output_dir(output_dir)
     accelerator.wait_for_everyone()
     checkpoint = find_checkpoint(settings.resume_from_checkpoint, output_dir)
     if checkpoint:
         accelerator.print(f"resuming from {checkpoint}", flush=True)
-    start_trackers(settings, accelerator)
     model = build_model(settings, shards, checkpoint)
+    accelerator.wait_for_everyone()  # all have read it, should it be among what is moved
+    if accelerator.is_main_process:
+        move_aside(output_dir, start_step(checkpoint))
+        (output_dir / "config.yaml").write_text(settings_to_yaml(settings), encoding="utf-8")
+    start_trackers(settings, accelerator)
     figures = train(model, rows, eval_rows, settings, run, accelerator, checkpoint)
     if accelerator.is_main_process:
         print(report(settings, run, figures), flush=True)
 
 
-def check_vocabulary(settings: PretrainSettings, shards: "Shards") -> None:
+def find_tokenizer(settings: PretrainSettings, shards: "Shards") -> str | None:
+    """The folder of the tokenizer that made the shards, if it lies beside them or with the weights to start from."""
+    beside = [Path(settings.dataset_path).parent / "tokenizer", Path(settings.model_name_or_path or "tokenizer")]
+    found = [folder for folder in beside if (folder / "tokenizer.json").is_file()]
+    return next((str(folder) for folder in found if fingerprint(folder) == shards.tokenizer["sha256"]), None)
+
+
+def check_vocabulary(settings: PretrainSettings, shards: "Shards", eval_shards: "Shards") -> None:
     """Raises ValueError where model, tokenizer and shards do not speak of the same token ids."""
     if settings.vocab_size is not None and settings.vocab_size != shards.vocab_size and not settings.model_name_or_path:
         raise ValueError(
             f"vocab_size is {settings.vocab_size}, the shards in {shards.path} were made with {shards.vocab_size} token ids: "
             f"set vocab_size: {shards.vocab_size}, or build the shards with this model's tokenizer"
+        )
+    if (eval_shards.vocab_size, eval_shards.tokenizer) != (shards.vocab_size, shards.tokenizer):
+        raise ValueError(
+            f"{eval_shards.path} was made with another tokenizer ({eval_shards.vocab_size} ids) than {shards.path} "
+            f"({shards.vocab_size} ids): build both with the same one"
         )
     if settings.tokenizer_name_or_path:
         ours, theirs = fingerprint(Path(settings.tokenizer_name_or_path)), shards.tokenizer["sha256"]
@@ -105,8 +123,16 @@ def build_model(settings: PretrainSettings, shards: "Shards", checkpoint: Path |
         ids = {name: shards.tokenizer[name] for name in ("bos_token_id", "eos_token_id")}
         torch.manual_seed(settings.seed)
         model = LlamaForCausalLM(settings.config(attn_implementation=settings.attn_implementation, **ids))
+    if checkpoint:
+        sizes = {name: (getattr(settings, name), getattr(model.config, name)) for name in CONFIG_FIELDS}
+        if changed := [f"{name} {now}, not {then}" for name, (now, then) in sizes.items() if now not in (None, then)]:
+            raise ValueError(
+                f"{checkpoint} is another model ({', '.join(changed)}): put the sizes back, or choose another --output_dir"
+            )
     if settings.activation_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        # the name of transformers 6, and the one before it
+        enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+        enable({"use_reentrant": False})
     if settings.torch_compile:
         for layer in model.model.layers:
             layer.compile()
@@ -119,24 +145,28 @@ def report(settings: PretrainSettings, run: Plan, figures: dict[str, Any]) -> st
 
     final = f"{settings.output_dir}/final"
     table = {"parameters": f"{run.parameters:,}", "optimizer steps": f"{figures['step']:,}"}
-    table["training loss"] = f"{figures['loss']:.4f} nats per token"
+    if "loss" in figures:
+        speed, mfu = figures["tokens_per_second"], figures["mfu"]
+        table["training loss"] = f"{figures['loss']:.4f} nats per token"
+        table["speed"] = f"{speed:,.0f} tokens/s, MFU {mfu:.0%} (6N + 6LHQT; peak: {figures['peak']})"
     if "eval_loss" in figures:
-        table["held-out loss"] = (
-            f"{figures['eval_loss']:.4f} nats per token, {figures['first_eval_loss']:.4f} before training"
-        )
+        before = figures.get("untrained_eval_loss")
+        table["held-out loss"] = f"{figures['eval_loss']:.4f} nats per token"
+        table["held-out loss"] += f", {before:.4f} before training" if before else ""
         table["unigram entropy"] = f"{figures['unigram_entropy']:.4f} nats per token of the same text"
         table["bits per byte"] = f"{figures['eval_bits_per_byte']:.4f} on the held-out text"
-    table["speed"] = (
-        f"{figures['tokens_per_second']:,.0f} tokens/s, MFU {figures['mfu']:.0%} (6N + 6LHQT; peak: {figures['peak']})"
-    )
-    table["weights, tokenizer"] = final
+    commands = [f"python -m json.tool --json-lines {settings.output_dir}/metrics.jsonl"]
+    if settings.tokenizer_name_or_path:
+        table["weights, tokenizer"] = final
+        commands = [
+            f'llama-train chat {final} --prompt "def main("',
+            f"llama-train evaluate {final} --text README.md",
+            *commands,
+        ]
+    else:
+        table["weights"] = f"{final}, without a tokenizer: set tokenizer_name_or_path to have it saved beside them"
     table["checkpoints"] = f"{settings.output_dir}/checkpoint-*"
     table["curve, figures"] = f"{settings.output_dir}/loss.png, metrics.jsonl, config.yaml"
-    commands = [
-        f'llama-train chat {final} --prompt "def main("',
-        f"llama-train evaluate {final} --text README.md",
-        f"python -m json.tool --json-lines {settings.output_dir}/metrics.jsonl",
-    ]
     return summary(settings.run_name, table, commands)
 
 

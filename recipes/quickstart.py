@@ -25,21 +25,24 @@ def main(argv: list[str]) -> None:
     """Run every stage. Raises SystemExit with a stage's exit code where one fails."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--data", metavar="DIR", help="train on your own .txt, .jsonl or .parquet files instead")
-    parser.add_argument("--output_dir", default=str(RUN), help="where everything is written (default %(default)s)")
+    parser.add_argument("--output_dir", metavar="DIR", help=f"where everything is written (default {RUN})")
     options, training = parser.parse_known_args(argv)
     started = time.monotonic()
-    run = Path(options.output_dir)
+    run = Path(options.output_dir).resolve() if options.output_dir else RUN
     corpus, final = run / "data", run / "final"
 
-    source = ["files", options.data] if options.data else ["installed", "--max_bytes", CORPUS_BYTES]
+    source = ["files", Path(options.data).resolve()] if options.data else ["installed", "--max_bytes", CORPUS_BYTES]
     vocabulary = vocabulary_for(Path(options.data)) if options.data else VOCABULARY
-    before = _content(corpus / "corpus.json")
     stage("llama-data", "build", "--source", *source, "--out", corpus, "--vocab_size", vocabulary)
-    if before and before != _content(corpus / "corpus.json"):
-        training += ["--resume_from_checkpoint", "none"]  # other text: an earlier model cannot go on with it
 
     import torch
 
+    from llama_train.data.shards import Shards
+    from llama_train.train.checkpoint import checkpoints, read_state
+
+    saved = checkpoints(ROOT / run)
+    if saved and read_state(saved[-1])["shards"] != Shards(ROOT / corpus / "train").fingerprint:
+        training += ["--resume_from_checkpoint", "none"]  # other text: an earlier model cannot go on with it
     on_gpu = torch.cuda.is_available()
     engine = "accelerate_config.yaml" if on_gpu else "recipes/accelerate/cpu.yaml"
     recipe = ["recipes/pretrain.py", "recipes/pretrain/quickstart.yaml"]
@@ -68,10 +71,6 @@ def stage(command: str, *words: object) -> None:
     code = subprocess.run([BIN / command, *line[1:]], cwd=ROOT, env=environment).returncode
     if code:
         raise SystemExit(code)
-
-
-def _content(file: Path) -> str:
-    return file.read_text(encoding="utf-8") if file.exists() else ""
 
 
 if __name__ == "__main__":

@@ -21,11 +21,12 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "llama_train.data.batches": ("llama_train.data", "numpy", "torch"),
     "llama_train.train": (
         *("llama_train.train", "llama_train.model", "llama_train.data", "llama_train.families", "llama_train.planner"),
-        *("llama_train.settings", "torch", "transformers", "accelerate", "deepspeed", "numpy", "matplotlib", "tqdm"),
-        "safetensors",
+        *("llama_train.settings", "llama_train.pretrained", "torch", "transformers", "accelerate", "deepspeed"),
+        *("numpy", "matplotlib", "tqdm", "safetensors"),
     ),
     "llama_train.train.schedule": (),
-    "llama_train.generate": ("llama_train.model", "torch", "transformers"),
+    "llama_train.pretrained": ("llama_train.model", "torch", "transformers", "huggingface_hub"),
+    "llama_train.generate": ("llama_train.pretrained", "torch", "transformers"),
     "llama_train.cli": ANYTHING,
     "data_pipelines": (
         *("data_pipelines", "llama_train.tokenizers", "llama_train.data.shards"),
@@ -100,6 +101,8 @@ def test_every_import_follows_the_arrows(root: Path) -> None:
         ("llama_train/families.py", "import data_pipelines.build", "data_pipelines.build"),
         ("data_pipelines/build.py", "from llama_train.data.batches import X", "llama_train.data.batches.X"),
         ("llama_train/model/attention.py", "import scipy", "scipy"),
+        ("llama_train/generate.py", "from llama_train.train import evaluate", "llama_train.train.evaluate"),
+        ("llama_train/pretrained.py", "from llama_train.train import step", "llama_train.train.step"),
         ("llama_train/new_room.py", "import torch", "torch"),
     ],
 )

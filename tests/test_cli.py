@@ -81,6 +81,17 @@ def test_errors_for_people(capsys: pytest.CaptureFixture, error: BaseException, 
     assert (stopped.value.code, capsys.readouterr().err) == (code, line + "\n")
 
 
+@pytest.mark.parametrize(("rank", "label"), [("0", "error"), ("", "error"), ("3", "error (process 3)")])
+def test_one_process_of_several_speaks_for_all(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, rank: str, label: str
+) -> None:
+    monkeypatch.setenv("RANK", rank)
+    for error, code, words in ((ValueError("bad"), 1, "bad"), (KeyboardInterrupt(), 130, "interrupted")):
+        with pytest.raises(SystemExit) as stopped, one_line_errors():
+            raise error
+        assert (stopped.value.code, capsys.readouterr().err) == (code, f"{label}: {words}\n")
+
+
 def test_faults_of_our_own_keep_their_traceback() -> None:
     with pytest.raises(AssertionError), one_line_errors():
         raise AssertionError
@@ -138,6 +149,37 @@ def test_chat_refuses_figures_out_of_range(checkpoint: Path, capsys: pytest.Capt
     with pytest.raises(SystemExit):
         chat(capsys, checkpoint, "--top_p", "0")
     assert "top_p 0.0 above 0" in capsys.readouterr().err
+
+
+def test_chat_refuses_a_seed_that_torch_cannot_take(checkpoint: Path, capsys: pytest.CaptureFixture) -> None:
+    for seed in ("-1", str(2**63)):
+        words = ("chat", str(checkpoint), "--prompt", "x", "--seed", seed)
+        assert failure(capsys, *words) == f"error: seed: {seed} is out of range, it must be at least 0 and below 2^63"
+
+
+@pytest.mark.parametrize("name", ["nowhere", "runs/nowhere", "./nowhere", "/nowhere/at/all", "a/b/c", "docs/nowhere"])
+def test_a_checkpoint_that_is_nowhere_is_named(root: Path, name: str, capsys: pytest.CaptureFixture) -> None:
+    line = (
+        f"error: {name} is no folder with config.json: give a run's final/ or a checkpoint-N/ "
+        "(or a model on the Hub as owner/name)"
+    )
+    assert failure(capsys, "chat", name, "--prompt", "x") == line
+    assert failure(capsys, "evaluate", name, "--text", str(root / "README.md")) == line
+
+
+def test_a_hub_name_that_cannot_be_had_says_so_too(capsys: pytest.CaptureFixture) -> None:
+    line = failure(capsys, "chat", "no-such-owner/no-such-model", "--prompt", "x")
+    assert line.startswith("error: no-such-owner/no-such-model is no folder with config.json") and "; the Hub: " in line
+
+
+def test_a_checkpoint_without_a_tokenizer_says_so(
+    checkpoint: Path, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).write_bytes((checkpoint / name).read_bytes())
+    line = f"error: {tmp_path} has no tokenizer: copy tokenizer.json"
+    assert failure(capsys, "chat", str(tmp_path), "--prompt", "x").startswith(line)
+    assert failure(capsys, "evaluate", str(tmp_path), "--text", str(root / "README.md")).startswith(line)
 
 
 def test_evaluate_prints_a_table_or_json(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -106,6 +106,11 @@ def test_values_are_read_by_the_type_of_their_field(small: str) -> None:
     assert isinstance(load_settings([small, "--warmup_steps", "20"]).warmup_steps, int)
 
 
+@pytest.mark.parametrize("name", ["2024", "1.10", "007", "2024-01-02", "1e3"])
+def test_text_that_looks_like_a_number_stays_as_written(tmp_path: Path, name: str) -> None:
+    assert load_settings([write(tmp_path, **SIZES, run_name=name)]).run_name == name
+
+
 def test_null_means_the_default(tmp_path: Path) -> None:
     file = write(tmp_path, model="llama2-7b", learning_rate="null", save_steps="null", eval_dataset_path="data/eval")
     settings = load_settings([file, "--eval_dataset_path", "null"])
@@ -144,7 +149,8 @@ def test_a_wrong_value_is_named_with_what_is_expected(small: str, key: str, valu
 
 def test_yaml_types_are_checked_too(tmp_path: Path) -> None:
     assert "max_steps: True is not valid" in refusal(write(tmp_path, max_steps="yes"))
-    assert "output_dir: 5 is not valid, expected text" in refusal(write(tmp_path, output_dir=5))
+    assert "output_dir: True is not valid, expected text" in refusal(write(tmp_path, output_dir="yes"))
+    assert "max_steps: '2024-01-02' is not valid" in refusal(write(tmp_path, max_steps="2024-01-02"))
     assert "report_to: [1] is not valid, expected a list of names" in refusal(write(tmp_path, report_to="[1]"))
 
 
@@ -165,10 +171,18 @@ def test_yaml_types_are_checked_too(tmp_path: Path) -> None:
         ("--learning_rate 0", "learning_rate: 0.0 is out of range, it must be above 0"),
         ("--per_device_train_batch_size 0", "per_device_train_batch_size: 0 is out of range"),
         ("--max_length 1", "max_length: 1 leaves no token to predict"),
+        ("--seed -1", "seed: -1 is out of range, it must be at least 0"),
+        ("--seed 9223372036854775808", "seed: 9223372036854775808 is out of range, it must be below 2^63"),
+        ("--attn_implementation eager", "eager cannot keep the documents of a packed row apart: set packing: false"),
     ],
 )
 def test_an_impossible_combination_is_refused(small: str, words: str, expected: str) -> None:
     assert expected in refusal(small, *words.split())
+
+
+def test_what_is_just_possible_is_accepted(small: str) -> None:
+    assert load_settings([small, "--attn_implementation", "eager", "--packing", "false"]).packing is False
+    assert load_settings([small, "--seed", str(2**63 - 1)]).seed == 2**63 - 1
 
 
 def test_incomplete_sizes_are_listed(tmp_path: Path) -> None:

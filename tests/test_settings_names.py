@@ -72,6 +72,16 @@ def test_old_and_new_name_together_are_refused(small: str) -> None:
     assert "warmup_ratio is the old name of warmup_steps, and both are set" in message
 
 
+def test_two_old_names_for_one_setting_are_refused(small: str) -> None:
+    message = refusal(small, "--block_size", "64", "--max_seq_length", "128")
+    assert message == "block_size and max_seq_length both mean max_length here: give max_length once"
+
+
+@pytest.mark.parametrize("ratio", ["1", "1.0", "2"])
+def test_a_warmup_ratio_never_becomes_a_number_of_steps(small: str, ratio: str) -> None:
+    assert f"warmup_ratio: {ratio} must be a share of the run below 1" in refusal(small, "--warmup_ratio", ratio)
+
+
 def test_transformers_values_mean_what_they_mean_there(small: str) -> None:
     assert load_settings([small, "--lr_scheduler_type", "constant_with_warmup"]).lr_scheduler_type == "constant"
     assert load_settings([small, "--resume_from_checkpoint", "true"]).resume_from_checkpoint == "auto"

@@ -12,6 +12,8 @@ from typing import Any
 
 from datatrove.data import Document
 
+from data_pipelines.corpus import read_corpus
+
 SUFFIXES = (".txt", ".md", ".jsonl", ".jsonl.gz", ".parquet")
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")  # JSON can spell half a character, which no text file can hold
 SEGMENT_BYTES = 16_000_000  # a longer text file becomes several documents, so that memory stays bounded
@@ -55,7 +57,10 @@ def read(
 
 
 def _find(paths: Sequence[str], dropped: Counter[str]) -> Iterator[tuple[str, Path]]:
-    """(id, path) of the files to read; below a folder the id is the path inside it, and links are left alone."""
+    """(id, path) of the files to read; below a folder the id is the path inside it.
+
+    There, links, hidden folders and corpora are left alone: a build must not read what it, or an earlier one, wrote.
+    """
     for path in map(Path, paths):
         if path.is_file():
             if not path.name.endswith(SUFFIXES):
@@ -65,7 +70,7 @@ def _find(paths: Sequence[str], dropped: Counter[str]) -> Iterator[tuple[str, Pa
         if not path.is_dir():
             raise FileNotFoundError(f"{path} does not exist: name a folder or file with text")
         for folder, folders, files in os.walk(path):
-            folders.sort()
+            folders[:] = sorted(name for name in folders if _is_source(Path(folder, name)))
             for name in sorted(files):
                 file = Path(folder, name)
                 if file.is_symlink():
@@ -74,6 +79,10 @@ def _find(paths: Sequence[str], dropped: Counter[str]) -> Iterator[tuple[str, Pa
                     dropped["another kind of file"] += 1
                 else:
                     yield file.relative_to(path).as_posix(), file
+
+
+def _is_source(folder: Path) -> bool:
+    return not folder.name.startswith(".") and folder.name != "__pycache__" and read_corpus(folder) is None
 
 
 def _text_segments(path: Path, dropped: Counter[str]) -> Iterator[tuple[str, str]]:
@@ -98,7 +107,7 @@ def _json_lines(path: Path, column: str, dropped: Counter[str]) -> Iterator[tupl
             for i, line in enumerate(lines):
                 try:
                     row = json.loads(line)
-                except ValueError:  # bad JSON or bad UTF-8
+                except (ValueError, RecursionError):  # bad JSON, bad UTF-8, brackets without end
                     dropped["not a JSON line"] += 1
                     continue
                 text = row.get(column) if isinstance(row, dict) else None

@@ -168,6 +168,11 @@ class Shards:
         self.vocab_size: int = self.manifest["vocab_size"]
         self.tokenizer: dict[str, Any] = self.manifest["tokenizer"]
 
+    @property
+    def fingerprint(self) -> str:
+        """sha256 over the shards' own: the same tokens in the same order have the same."""
+        return hashlib.sha256("".join(shard["sha256"] for shard in self.manifest["shards"]).encode()).hexdigest()
+
     def __len__(self) -> int:
         return int(self._offsets[-1])
 

@@ -8,13 +8,16 @@
 It is written into a staging folder and renamed when complete, so a folder called checkpoint-N is never half a
 checkpoint."""
 
+import itertools
 import json
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.distributed.checkpoint.state_dict import (
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from accelerate.optimizer import AcceleratedOptimizer
 
+    from llama_train.model.llama import LlamaForCausalLM
+
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -37,17 +42,17 @@ TOKENIZER_FILES = (
 
 
 def save_model(accelerator: "Accelerator", model: Any, tokenizer: str | None, folder: Path) -> None:
-    """Write weights, config and tokenizer as a Hugging Face folder. Every process must call it; the main one writes."""
-    # accelerate's unwrap_model and get_state_dict would import DeepSpeed for seconds where it is installed and not used
-    own = getattr(model, "module", model)  # DDP and DeepSpeed wrap, FSDP2 does not
-    sharded = accelerator.distributed_type in ("DEEPSPEED", "FSDP")
-    weights = accelerator.get_state_dict(model) if sharded else own.state_dict()
-    if accelerator.is_main_process:
-        folder.mkdir(parents=True, exist_ok=True)
-        own.save_pretrained(folder, state_dict=weights)
-        for name in TOKENIZER_FILES if tokenizer else ():
-            if (source := Path(tokenizer, name)).exists():
-                shutil.copyfile(source, folder / name)
+    """Write weights, config and tokenizer as a Hugging Face folder, whole or not at all. Every process must call it.
+
+    Raises OSError, in one line, when it cannot be written; a folder that was there before then stays as it was."""
+    weights = _whole_weights(accelerator, model)
+
+    def write(staging: Path) -> None:
+        _check_space(staging, model, copies=1)
+        if accelerator.is_main_process:
+            _write_model(model, weights, tokenizer, staging)
+
+    _commit(accelerator, folder, write)
 
 
 def save_checkpoint(
@@ -61,49 +66,33 @@ def save_checkpoint(
 ) -> Path:
     """Write output_dir/checkpoint-{state["step"]} and remove the oldest beyond `keep`. Every process must call it.
 
-    Raises OSError, on every process and in one line, when the disk is full or may not be written; what was saved before
-    stays as it was."""
+    Raises OSError, in one line, when the disk is full or may not be written; what was saved before stays as it was."""
     target = output_dir / f"checkpoint-{state['step']}"
-    staging = output_dir / f".staging-{target.name}"
-    problem = ""
-    try:
-        _check_space(output_dir, model)
-        if accelerator.distributed_type == "DEEPSPEED":
-            accelerator.wait_for_everyone()
-            model.save_checkpoint(str(staging / "deepspeed"), tag="state")
-            optimizer_state = None
-        else:
-            optimizer_state = _optimizer_state(model, optimizer)
-        save_model(accelerator, model, tokenizer, staging)
+    deepspeed = accelerator.distributed_type == "DEEPSPEED"
+    weights = _whole_weights(accelerator, model)
+    optimizer_state = {} if deepspeed else _optimizer_state(model, optimizer)
+    if deepspeed:  # its barriers are inside: a process that fails here ends, and the launcher ends the others
+        _check_space(output_dir, model, copies=4)
+        model.save_checkpoint(str(_staging(target) / "deepspeed"), tag="state")
+
+    def write(staging: Path) -> None:
+        _check_space(staging, model, copies=1 if deepspeed else 3)  # AdamW's two moments weigh as much as the weights
+        save_file(_random_state(), staging / f"rng-{accelerator.process_index:05d}.safetensors")
         if accelerator.is_main_process:
-            if optimizer_state is not None:
+            _write_model(model, weights, tokenizer, staging)
+            if optimizer_state:
                 save_file(optimizer_state, staging / "optimizer.safetensors")
             (staging / "trainer_state.json").write_text(json.dumps(state, indent=2))
-        accelerator.wait_for_everyone()
-        save_file(_random_state(), staging / f"rng-{accelerator.process_index:05d}.safetensors")
-    except Exception as error:  # safetensors, torch and the file system each have their own type for a full disk
-        if isinstance(error, (KeyboardInterrupt, AssertionError)):
-            raise
-        problem = f"{type(error).__name__}: {error}".splitlines()[0]
-    failed = accelerator.reduce(torch.tensor(float(bool(problem)), device=accelerator.device), reduction="sum")
-    if failed:
-        if accelerator.is_main_process:
-            shutil.rmtree(staging, ignore_errors=True)
-        raise OSError(
-            f"{target} could not be written ({problem or 'on another process'}; {_free(output_dir) / 2**30:.2f} GiB free): "
-            "earlier checkpoints are untouched; make room, then start again, it resumes from the newest one"
-        )
-    if accelerator.is_main_process:
-        shutil.rmtree(target, ignore_errors=True)
-        staging.rename(target)
-        for old in checkpoints(output_dir)[: -keep or None] if keep else []:
+
+    _commit(accelerator, target, write)
+    if accelerator.is_main_process and keep:
+        for old in [path for path in checkpoints(output_dir) if path != target][: 1 - keep or None]:
             shutil.rmtree(old)
-    accelerator.wait_for_everyone()
     return target
 
 
-def open_output_dir(output_dir: Path, fresh: bool) -> None:
-    """Create output_dir and try to write there; with `fresh`, an earlier run in it is moved to output_dir/previous-N.
+def open_output_dir(output_dir: Path) -> None:
+    """Create output_dir, see that it can be written, and remove what a killed run left half-written.
 
     Raises OSError when it may not be written."""
     try:
@@ -116,19 +105,28 @@ def open_output_dir(output_dir: Path, fresh: bool) -> None:
         raise OSError(
             f"output_dir {output_dir} cannot be written ({error.strerror}): choose another with --output_dir"
         ) from None
-    earlier = [*output_dir.glob("checkpoint-*"), *output_dir.glob("final"), *output_dir.glob("metrics.jsonl")]
-    if fresh and earlier:
-        previous = output_dir / f"previous-{len(list(output_dir.glob('previous-*'))) + 1}"
-        previous.mkdir()
+
+
+def move_aside(output_dir: Path, start_step: int) -> None:
+    """Move what an earlier run wrote after `start_step` to output_dir/previous-N; all of it where that is 0."""
+    later = [path for path in checkpoints(output_dir) if _step(path) > start_step]
+    names = ["final"] if later else []
+    if start_step == 0:
+        later = [path for path in output_dir.glob("checkpoint-*") if path.is_dir()]
+        names = ["final", "metrics.jsonl", "config.yaml", "loss.png"]
+    earlier = later + [path for name in names if (path := output_dir / name).exists()]
+    if earlier:
+        number = next(n for n in itertools.count(1) if not (output_dir / f"previous-{n}").exists())
+        (output_dir / f"previous-{number}").mkdir()
         for path in earlier:
-            path.rename(previous / path.name)
+            path.rename(output_dir / f"previous-{number}" / path.name)
 
 
 def checkpoints(output_dir: Path) -> list[Path]:
     """The complete checkpoints of a run, oldest first."""
     found = [path for path in output_dir.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
     complete = [path for path in found if (path / "trainer_state.json").exists()]
-    return sorted(complete, key=lambda path: int(path.name.removeprefix("checkpoint-")))
+    return sorted(complete, key=_step)
 
 
 def find_checkpoint(resume: str, output_dir: Path) -> Path | None:
@@ -144,19 +142,35 @@ def find_checkpoint(resume: str, output_dir: Path) -> Path | None:
     return Path(resume)
 
 
+def start_step(checkpoint: Path | None) -> int:
+    """The step a run goes on from. Raises ValueError, naming the file, where trainer_state.json is broken."""
+    return read_state(checkpoint)["step"] if checkpoint else 0
+
+
+def read_state(checkpoint: Path) -> dict[str, Any]:
+    """A checkpoint's trainer_state.json. Raises ValueError, naming the file, where it is broken."""
+    file = checkpoint / "trainer_state.json"
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(
+            f"{file} is broken ({error}): resume from an earlier checkpoint with --resume_from_checkpoint"
+        ) from None
+
+
 def load_training_state(
     accelerator: "Accelerator", model: Any, optimizer: "AcceleratedOptimizer", checkpoint: Path, engine: str
 ) -> dict[str, Any]:
     """Put optimizer and random state back (the weights were loaded with the model) and return trainer_state.json.
 
     Raises ValueError when the checkpoint was written by another engine, or by another number of ZeRO processes."""
-    state = json.loads((checkpoint / "trainer_state.json").read_text())
+    state = read_state(checkpoint)
     ours, theirs = (engine, accelerator.num_processes), (state["engine"], state["num_processes"])
     deepspeed = accelerator.distributed_type == "DEEPSPEED"
     if deepspeed != theirs[0].startswith("zero") or (deepspeed and ours != theirs):
         raise ValueError(
             f"{checkpoint} holds the optimizer of {theirs[0]} with {theirs[1]} processes, this run is {ours[0]} with {ours[1]}: "
-            f"launch it as it was, or start anew from its weights with --model_name_or_path {checkpoint}"
+            f"launch it as it was, or start from its weights with --model_name_or_path {checkpoint} --output_dir ANOTHER"
         )
     if deepspeed:
         model.load_checkpoint(str(checkpoint / "deepspeed"), tag="state")
@@ -197,7 +211,60 @@ def _free(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def _check_space(output_dir: Path, model: nn.Module) -> None:
-    weights = sum(p.numel() * p.element_size() for p in model.parameters())
-    if (free := _free(output_dir)) < 3 * weights:  # weights and AdamW's two moments, in fp32
-        raise OSError(f"a checkpoint takes about {3 * weights / 2**30:.2f} GiB, {free / 2**30:.2f} GiB are free")
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("checkpoint-"))
+
+
+def _staging(target: Path) -> Path:
+    return target.with_name(f".staging-{target.name}")
+
+
+def _commit(accelerator: "Accelerator", target: Path, write: Callable[[Path], None]) -> None:
+    """Every process writes its part into a staging folder, which becomes `target` when all of them could.
+
+    `write` must not wait for another process: one that fails would leave the others waiting."""
+    staging, problem = _staging(target), ""
+    try:
+        staging.mkdir(parents=True, exist_ok=True)
+        write(staging)
+    except (OSError, RuntimeError, SafetensorError) as error:  # each library has its own type for a full disk
+        problem = str(error).splitlines()[0]
+    failed = accelerator.reduce(torch.tensor(float(bool(problem)), device=accelerator.device), reduction="sum")
+    if failed:
+        if accelerator.is_main_process:
+            shutil.rmtree(staging, ignore_errors=True)
+        raise OSError(
+            f"{target} could not be written ({problem or 'on another process'}; {_free(target.parent) / 2**30:.2f} GiB "
+            "free): earlier checkpoints are untouched; make room, then start again, it resumes from the newest one"
+        )
+    if accelerator.is_main_process:
+        replaced = target.with_name(f".staging-old-{target.name}")
+        if target.exists():
+            target.rename(replaced)
+        staging.rename(target)
+        shutil.rmtree(replaced, ignore_errors=True)
+    accelerator.wait_for_everyone()
+
+
+def _whole_weights(accelerator: "Accelerator", model: Any) -> dict[str, torch.Tensor]:
+    """The weights of all processes together; on the main one, where ZeRO-3 or FSDP sharded them."""
+    # accelerate's get_state_dict would import DeepSpeed for seconds where it is installed and not used
+    sharded = accelerator.distributed_type in ("DEEPSPEED", "FSDP")
+    return accelerator.get_state_dict(model) if sharded else _own(model).state_dict()
+
+
+def _own(model: Any) -> "LlamaForCausalLM":
+    return getattr(model, "module", model)  # DDP and DeepSpeed wrap, FSDP2 does not
+
+
+def _write_model(model: Any, weights: dict[str, torch.Tensor], tokenizer: str | None, folder: Path) -> None:
+    _own(model).save_pretrained(folder, state_dict=weights)
+    for name in TOKENIZER_FILES if tokenizer else ():
+        if (source := Path(tokenizer, name)).exists():
+            shutil.copyfile(source, folder / name)
+
+
+def _check_space(folder: Path, model: Any, copies: int) -> None:
+    needed = copies * sum(p.numel() * p.element_size() for p in model.parameters())
+    if (free := _free(folder)) < needed:
+        raise OSError(f"{needed / 2**30:.2f} GiB are needed, {free / 2**30:.2f} GiB are free")

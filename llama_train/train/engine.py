@@ -100,9 +100,14 @@ def describe(accelerator: "Accelerator", bf16: bool) -> str:
 
 def _zero_stage(environment: Mapping[str, str]) -> int:
     file = environment.get("ACCELERATE_DEEPSPEED_CONFIG_FILE", "none")
+    stage = int(environment.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", 2))
     if file != "none":
-        return int(_read_json(file).get("zero_optimization", {}).get("stage", 0))
-    return int(environment.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", 2))
+        stage = int(_read_json(file).get("zero_optimization", {}).get("stage", 0))
+    if stage == 0:
+        raise ValueError(
+            "DeepSpeed without ZeRO (stage 0) is DDP: use recipes/accelerate/ddp.yaml, or zero_stage 1 to 3"
+        )
+    return stage
 
 
 def _read_json(file: str) -> dict:

@@ -17,6 +17,8 @@ from llama_train.train.step import counted_tokens, to_device
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+    from llama_train.data.shards import Shards
+
 
 @torch.no_grad()
 def evaluate(
@@ -29,8 +31,7 @@ def evaluate(
     was_training = model.training
     model.eval()
     table = torch.as_tensor(token_bytes.astype(np.int64), device=accelerator.device)
-    totals = torch.zeros(3, dtype=torch.float32 if accelerator.device.type == "mps" else torch.float64)
-    totals = totals.to(accelerator.device)  # nats, tokens, bytes
+    totals = torch.zeros(3, dtype=torch.float64, device=accelerator.device)  # nats, tokens, bytes
     for batch in batches:
         batch = to_device(batch, accelerator.device)
         # divided by 1: the sum of the batch, and 0 (not NaN) for a process that ran out of rows
@@ -48,10 +49,13 @@ def evaluate(
     }
 
 
-def unigram_entropy(token_ids: np.ndarray) -> float:
+def unigram_entropy(shards: "Shards") -> float:
     """Entropy, in nats per token, of the frequencies of the tokens themselves."""
-    counts = np.unique(token_ids, return_counts=True)[1]
-    shares = counts / counts.sum()
+    counts = np.zeros(shards.vocab_size, dtype=np.int64)
+    for start in range(0, len(shards), 1 << 22):
+        stop = min(start + (1 << 22), len(shards))
+        counts += np.bincount(shards.tokens(start, stop), minlength=shards.vocab_size)
+    shares = counts[counts > 0] / counts.sum()
     return float(-(shares * np.log(shares)).sum())
 
 
@@ -59,15 +63,11 @@ def evaluate_text(checkpoint: str, files: list[str]) -> dict[str, float]:
     """Loss and bits per byte of a Hugging Face folder's model on text files, each file one document.
 
     Long files are cut into pieces of the model's context (2048 tokens at most), each piece seeing only itself.
-    Raises ValueError for an empty or binary file, OSError for a missing one."""
-    from transformers import AutoTokenizer
-
-    from llama_train.model.llama import LlamaForCausalLM
+    Raises ValueError for an empty or binary file, OSError for a missing one or a missing checkpoint."""
+    from llama_train.pretrained import load_pretrained
 
     texts = [_read_text(file) for file in files]
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = LlamaForCausalLM.from_pretrained(checkpoint, dtype=torch.float32, device_map=device).eval()
+    tokenizer, model = load_pretrained(checkpoint, dtype=torch.float32)
     context = min(model.config.max_position_embeddings, 2048)
     nats, tokens = 0.0, 0
     for text in texts:
@@ -75,7 +75,7 @@ def evaluate_text(checkpoint: str, files: list[str]) -> dict[str, float]:
         if ids[:1] != [tokenizer.bos_token_id]:
             ids = [tokenizer.bos_token_id, *ids]
         for start in range(0, len(ids) - 1, context - 1):  # pieces overlap by one, so every token is predicted once
-            piece = torch.tensor([ids[start : start + context]], device=device)
+            piece = torch.tensor([ids[start : start + context]], device=model.device)
             with torch.no_grad():
                 nats += float(model(piece, labels=piece, num_items_in_batch=1, skip_logits=True).loss)
             tokens += piece.shape[1] - 1

@@ -1,7 +1,5 @@
 """The loop: every recipe trains with it, on every engine."""
 
-import hashlib
-import json
 import math
 import os
 from pathlib import Path
@@ -51,7 +49,9 @@ def train(
         "engine": asked(os.environ)[0],
         "num_processes": accelerator.num_processes,
         "rows_per_step": plan.rows_per_step,
-        "data": _fingerprint(rows),
+        "max_length": rows.max_length,
+        "seed": settings.seed,
+        "shards": rows.shards.fingerprint,
     }
     if checkpoint:
         saved = load_training_state(accelerator, model, optimizer, checkpoint, state["engine"])
@@ -73,9 +73,10 @@ def train(
             packing=settings.packing,
         )
         figures = evaluate(model, batches, eval_rows.shards.token_bytes, accelerator)
+        _check_finite("held-out loss", figures["eval_loss"], step, output_dir)
         tracker.evaluation(step, figures)
 
-    entropy = unigram_entropy(eval_rows.shards.tokens(0, len(eval_rows.shards))) if eval_rows else None
+    entropy = unigram_entropy(eval_rows.shards) if eval_rows else None
     if eval_rows and state["step"] == 0:
         tracker.say(f"unigram entropy of the held-out text: {entropy:.4f} nats per token")
         held_out(0)
@@ -112,7 +113,7 @@ def train(
             figures = {
                 "loss": _mean_loss(losses, step, accelerator, output_dir),
                 "learning_rate": rate,
-                "grad_norm": float(grad_norm),
+                "grad_norm": _check_finite("gradient norm", float(grad_norm), step, output_dir),
                 "num_input_tokens_seen": state["num_input_tokens_seen"],
                 "epoch": step * plan.rows_per_step / len(rows),
                 **meter.read(len(losses) * plan.tokens_per_step),
@@ -122,39 +123,53 @@ def train(
         if evaluating:
             held_out(step)
         if saving:
+            _check_weights(model, step, accelerator, output_dir)
             keep = settings.save_total_limit
             save_checkpoint(accelerator, model, optimizer, settings.tokenizer_name_or_path, output_dir, state, keep)
         if saving or evaluating:
             meter.start()
     save_model(accelerator, model, settings.tokenizer_name_or_path, output_dir / "final")
     tracker.finish(entropy)
-    return tracker.newest() | {"unigram_entropy": entropy, "peak": meter.peak_name}
+    return tracker.newest() | {"step": state["step"], "unigram_entropy": entropy, "peak": meter.peak_name}
 
 
 def _mean_loss(losses: list[torch.Tensor], step: int, accelerator: "Accelerator", output_dir: Path) -> float:
     """Mean loss of the steps since the last log, `step` being the newest; losses are this process' shares."""
     per_step = accelerator.reduce(torch.stack(losses), reduction="sum").tolist()
     for i, loss in enumerate(per_step, start=step - len(per_step) + 1):
-        if not math.isfinite(loss):
-            saved = checkpoints(output_dir)
-            raise FloatingPointError(
-                f"the loss of step {i} is {loss}; nothing was saved from it, the newest checkpoint is "
-                f"{saved[-1] if saved else 'none'}: lower learning_rate, lengthen warmup_steps, or look at that step's text"
-            )
+        _check_finite("loss", loss, i, output_dir)
     return sum(per_step) / len(per_step)
 
 
-def _fingerprint(rows: Rows) -> str:
-    parts = [shard["sha256"] for shard in rows.shards.manifest["shards"]]
-    return hashlib.sha256(json.dumps([parts, rows.max_length]).encode()).hexdigest()
+def _check_finite(name: str, value: float, step: int, output_dir: Path) -> float:
+    if not math.isfinite(value):
+        saved = checkpoints(output_dir)
+        raise FloatingPointError(
+            f"the {name} of step {step} is {value}; nothing was saved from it, the newest checkpoint is "
+            f"{saved[-1] if saved else 'none'}: lower learning_rate, lengthen warmup_steps, or look at that step's text"
+        )
+    return value
+
+
+def _check_weights(model: Any, step: int, accelerator: "Accelerator", output_dir: Path) -> None:
+    """An update can spoil the weights after its loss was fine: look at them before they are saved."""
+    spoilt = torch.stack([~parameter.isfinite().all() for parameter in model.parameters()]).any().float()
+    if accelerator.reduce(spoilt, reduction="sum"):
+        _check_finite("weights", math.nan, step, output_dir)
 
 
 def _resumed(saved: dict[str, Any], fresh: dict[str, Any], checkpoint: Path) -> dict[str, Any]:
     """The saved state with this run's engine; its place in the data only means the same place if these agree."""
-    for key, meaning in (("data", "the token shards or max_length"), ("rows_per_step", "the rows of a global batch")):
+    for key, name in (
+        ("shards", "the token shards"),
+        ("max_length", "max_length"),
+        ("seed", "seed"),
+        ("rows_per_step", "the rows of a step (per_device_train_batch_size x accumulation x processes)"),
+    ):
         if saved[key] != fresh[key]:
+            then, now = (str(state[key])[:12] for state in (saved, fresh))
             raise ValueError(
-                f"{meaning} changed since {checkpoint} ({saved[key]} then, {fresh[key]} now), so its place in the data is lost: "
-                f"put it back, or start anew from its weights with --model_name_or_path {checkpoint}"
+                f"{name} changed since {checkpoint} ({then} then, {now} now), so its place in the data is lost: "
+                f"put it back, or start from its weights with --model_name_or_path {checkpoint} --output_dir ANOTHER"
             )
     return saved | {key: fresh[key] for key in ("engine", "num_processes")}

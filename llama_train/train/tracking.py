@@ -32,8 +32,11 @@ class Tracker:
         self.bar = None
         if not self.main:
             return
-        with open(self.output_dir / "metrics.jsonl", "w", encoding="utf-8") as file:
-            file.writelines(json.dumps(row) + "\n" for row in self.rows)
+        history = self.output_dir / ".staging-metrics"
+        history.mkdir(exist_ok=True)  # aside first: a full disk must not cost the history
+        (history / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in self.rows), encoding="utf-8")
+        (history / "metrics.jsonl").replace(self.output_dir / "metrics.jsonl")
+        history.rmdir()
         if sys.stderr.isatty():
             from tqdm import tqdm
 
@@ -64,12 +67,14 @@ class Tracker:
         )
 
     def newest(self) -> dict[str, Any]:
-        """The newest training and held-out figures together; and the first held-out loss, as first_eval_loss."""
+        """The newest training and held-out figures together; the median speed; untrained_eval_loss, that of step 0."""
         rows: dict[str, Any] = {}
         for row in self.rows:
-            if "eval_loss" in row:
-                rows.setdefault("first_eval_loss", row["eval_loss"])
+            if "eval_loss" in row and row["step"] == 0:
+                rows["untrained_eval_loss"] = row["eval_loss"]
             rows |= row
+        if speeds := [(row["tokens_per_second"], row["mfu"]) for row in self.rows if "mfu" in row]:
+            rows["tokens_per_second"], rows["mfu"] = sorted(speeds)[len(speeds) // 2]
         return rows
 
     def say(self, line: str) -> None:
@@ -137,10 +142,7 @@ def read_metrics(output_dir: Path) -> list[dict[str, Any]]:
 
 
 def draw_loss(rows: list[dict[str, Any]], file: Path, unigram_entropy: float | None = None) -> None:
-    """Training and held-out loss over tokens as a PNG; says so and goes on where matplotlib is not installed."""
-    if find_spec("matplotlib") is None:
-        print(f"{file} is not drawn: pip install matplotlib", file=sys.stderr)
-        return
+    """Training and held-out loss by optimizer step, as a PNG."""
     from matplotlib.figure import Figure
 
     training = [row for row in rows if "loss" in row]

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from tokenizers import Tokenizer
@@ -123,6 +124,55 @@ def test_a_folder_that_is_not_a_corpus_is_never_touched(texts, tmp_path):
     with pytest.raises(ValueError, match="mine holds something that is not a corpus"):
         build(texts, tmp_path / "mine")
     assert contents(tmp_path / "mine") == {"train/photo.jpg": b"dear"}
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["{}", "[]", '["format", "inputs_sha256"]', "null", "{", "[" * 200_000, '{"format": 1, "inputs_sha256": "0"}'],
+)
+def test_a_file_called_corpus_json_does_not_make_a_corpus(texts, tmp_path, content):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "corpus.json").write_text(content)
+    (tmp_path / "mine" / "thesis.txt").write_text("dear")
+    with pytest.raises(ValueError, match="mine holds something that is not a corpus"):
+        build(texts, tmp_path / "mine")
+    assert contents(tmp_path / "mine") == {"corpus.json": content.encode(), "thesis.txt": b"dear"}
+    if 'inputs_sha256": ' not in content:  # alone it is no corpus either
+        (tmp_path / "mine" / "thesis.txt").unlink()
+        with pytest.raises(ValueError, match="mine holds something that is not a corpus"):
+            build(texts, tmp_path / "mine")
+
+
+def test_a_corpus_with_a_file_of_the_users_in_it_is_not_replaced(texts, tmp_path):
+    build(texts, tmp_path / "out")
+    (tmp_path / "out" / "thesis.txt").write_text("dear")
+    expected = contents(tmp_path / "out")
+    with pytest.raises(ValueError, match="out holds something that is not a corpus"):
+        build(texts, tmp_path / "out", vocab_size=301)
+    assert contents(tmp_path / "out") == expected
+
+
+def test_out_among_the_texts_is_not_read(texts, tmp_path, capsys, monkeypatch):
+    first = build(texts, texts / "mine")
+    assert build(texts, tmp_path / "elsewhere") == first
+    capsys.readouterr()
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_build", None)
+        assert build(texts, texts / "mine") == first
+    assert f"reusing {texts / 'mine'}" in capsys.readouterr().err
+    assert {key: build(texts, texts / "mine", vocab_size=301)[key] for key in ("dropped", "documents", "bytes")} == {
+        key: first[key] for key in ("dropped", "documents", "bytes")
+    }
+    for path in (texts / "mine", texts / "mine" / "documents" / "train.parquet"):
+        with pytest.raises(ValueError, match=f"{path} is inside {texts / 'mine'}, where the corpus goes"):
+            build(path, texts / "mine")
+
+
+def test_out_may_be_the_empty_folder_one_stands_in(texts, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    corpus = build(texts, Path("."))
+    assert json.loads((tmp_path / "here" / "corpus.json").read_text()) == corpus
 
 
 def test_max_bytes_stops_after_enough_text(texts, tmp_path):

@@ -55,6 +55,12 @@ def test_mistakes_end_in_one_line_and_exit_code_1(tmp_path, capsys):
         assert not (tmp_path / "o").exists()
 
 
+def test_installed_takes_no_path(tmp_path, capsys):
+    code, lines = lines_of(capsys, "--source", "installed", tmp_path, "--out", tmp_path / "o", "--vocab_size", 280)
+    assert code == 1
+    assert lines == [f"error: --source installed takes no PATH, got {tmp_path}: to read it, use --source files"]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions")
 def test_no_write_permission_is_one_line(tmp_path, capsys):
     (tmp_path / "a.txt").write_text("some words\n" * 900)

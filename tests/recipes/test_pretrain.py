@@ -9,12 +9,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState, GradientState
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from llama_train.data.shards import ShardWriter
 from llama_train.model.llama import LlamaForCausalLM
 from llama_train.train.step import train_step
 from recipes.pretrain import main
@@ -254,6 +256,25 @@ def test_nan_stops_the_run_before_anything_is_saved_from_it(tiny_shards, tmp_pat
     assert {path: path.read_bytes() for path in tmp_path.glob("checkpoint-*/model.safetensors")} == saved
 
 
+def test_weights_spoilt_by_an_update_are_not_saved(tiny_shards, tmp_path):
+    words = "--learning_rate 1e30 --warmup_steps 0 --max_steps 3 --max_grad_norm 0 --save_steps 1 --save_total_limit 1"
+    with pytest.raises(FloatingPointError, match="of step [12] is nan; nothing was saved from it"):
+        main(arguments(tiny_shards, tmp_path, *words.split()))
+    for file in tmp_path.glob("*/model.safetensors"):
+        assert all(tensor.isfinite().all() for tensor in load_file(file).values())
+    assert "NaN" not in (tmp_path / "metrics.jsonl").read_text()
+
+
+def test_a_save_that_fails_on_one_process_ends_them_all(tiny_shards, tmp_path, root):
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))  # noqa: E731  # the main one's weights are larger
+    words = arguments(tiny_shards, tmp_path, "--max_steps", "2")
+    run = launch(ENGINES["ddp"], words, root, preexec_fn=limit, timeout=120)
+    assert run.returncode != 0
+    errors = [line for line in run.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert "checkpoint-2 could not be written" in errors[0]
+
+
 def test_a_full_disk_while_saving_is_one_line_and_loses_nothing(tiny_shards, tmp_path, root):
     words = arguments(tiny_shards, tmp_path, "--max_steps", "4", "--save_steps", "2")
     main(words)
@@ -269,7 +290,7 @@ def test_a_full_disk_while_saving_is_one_line_and_loses_nothing(tiny_shards, tmp
 def test_too_little_room_is_seen_before_anything_is_written(tiny_shards, tmp_path, monkeypatch):
     usage = type("usage", (), {"free": 1000})
     monkeypatch.setattr("shutil.disk_usage", lambda folder: usage)
-    with pytest.raises(OSError, match="could not be written .* GiB are free"):
+    with pytest.raises(OSError, match="could not be written .* GiB are needed"):
         main(arguments(tiny_shards, tmp_path, "--max_steps", "2"))
 
 
@@ -302,8 +323,57 @@ def test_no_permission_to_write_is_one_line(tiny_shards, tmp_path, root):
 def test_changed_data_is_refused_at_resume(tiny_shards, tmp_path):
     main(arguments(tiny_shards, tmp_path, "--max_steps", "2"))
     fresh_state()
-    with pytest.raises(ValueError, match="the token shards or max_length changed since .*checkpoint-2"):
-        main(arguments(tiny_shards, tmp_path, "--max_steps", "4", "--max_length", "40"))
+    with pytest.raises(ValueError, match="max_length changed since .*checkpoint-2 .48 then, 40 now"):
+        main(
+            arguments(
+                tiny_shards, tmp_path, "--max_steps", "4", "--max_length", "40", "--max_position_embeddings", "48"
+            )
+        )
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("--seed 7", "seed changed since"),
+        ("--hidden_size 64", "is another model .hidden_size 64, not 32"),
+        ("--per_device_train_batch_size 3", "the rows of a step .* changed since"),
+    ],
+)
+def test_another_run_s_settings_are_refused_at_resume_and_leave_it_as_it_was(word, message, tiny_shards, tmp_path):
+    main(arguments(tiny_shards, tmp_path, "--max_steps", "2"))
+    before = (tmp_path / "metrics.jsonl").read_bytes()
+    fresh_state()
+    with pytest.raises(ValueError, match=message):
+        main(arguments(tiny_shards, tmp_path, "--max_steps", "4", *word.split()))
+    assert (tmp_path / "metrics.jsonl").read_bytes() == before
+
+
+def test_going_on_from_an_earlier_checkpoint_keeps_what_it_writes(tiny_shards, tmp_path):
+    main(arguments(tiny_shards, tmp_path, "--max_steps", "4", "--save_steps", "2"))
+    fresh_state()
+    words = ["--resume_from_checkpoint", str(tmp_path / "checkpoint-2"), "--max_steps", "3", "--save_total_limit", "1"]
+    main(arguments(tiny_shards, tmp_path, *words))
+    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-3"]
+    assert (tmp_path / "previous-1" / "checkpoint-4").is_dir()
+    assert list(rows(tmp_path)) == [1, 2, 3]
+
+
+def test_a_checkpoint_elsewhere_can_be_gone_on_from(tiny_shards, tmp_path, capsys):
+    main(arguments(tiny_shards, tmp_path / "a", "--max_steps", "4"))
+    fresh_state()
+    words = ["--resume_from_checkpoint", str(tmp_path / "a" / "checkpoint-4"), "--max_steps", "4"]
+    main(arguments(tiny_shards, tmp_path / "b", *words))
+    assert re.search(r"optimizer steps +4\n", capsys.readouterr().out)
+    assert (tmp_path / "b" / "final" / "model.safetensors").exists()
+
+
+def test_held_out_shards_of_another_tokenizer_are_refused(tiny_shards, tmp_path):
+    with ShardWriter(
+        tmp_path / "eval", 96, {"sha256": "1" * 64, "bos_token_id": 94, "eos_token_id": 95}, np.ones(96)
+    ) as writer:
+        writer.add([94, 5, 6, 95], 2)
+    with pytest.raises(ValueError, match="was made with another tokenizer"):
+        main(arguments(tiny_shards, tmp_path, "--max_steps", "2", "--eval_dataset_path", str(tmp_path / "eval")))
 
 
 def test_fsdp_on_cpu_is_refused_by_the_launched_run(tiny_shards, tmp_path, root):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from llama_train.train.checkpoint import checkpoints, find_checkpoint, open_output_dir
+from llama_train.train.checkpoint import checkpoints, find_checkpoint, move_aside, open_output_dir, read_state
 
 
 def make(folder, *names, complete=True):
@@ -32,13 +32,37 @@ def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path):
 
 def test_staging_folders_of_a_killed_run_are_removed(tmp_path):
     make(tmp_path, ".staging-checkpoint-3", "checkpoint-2")
-    open_output_dir(tmp_path, fresh=False)
+    open_output_dir(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"checkpoint-2"}
 
 
 def test_a_fresh_run_moves_the_earlier_ones_aside_each_to_its_own_place(tmp_path):
+    make(tmp_path, "previous-2")
     for number in (1, 2):
         make(tmp_path, f"checkpoint-{number}", "final")
-        open_output_dir(tmp_path, fresh=True)
-    assert {path.name for path in tmp_path.glob("previous-*/*")} == {"checkpoint-1", "checkpoint-2", "final"}
+        move_aside(tmp_path, start_step=0)
+    assert {path.parent.name + "/" + path.name for path in tmp_path.glob("previous-*/*/")} == {
+        "previous-1/checkpoint-1",
+        "previous-1/final",
+        "previous-3/checkpoint-2",
+        "previous-3/final",
+    }
     assert not checkpoints(tmp_path)
+
+
+def test_going_on_from_an_earlier_checkpoint_moves_only_the_later_ones(tmp_path):
+    make(tmp_path, "checkpoint-2", "checkpoint-4", "final")
+    (tmp_path / "metrics.jsonl").touch()
+    move_aside(tmp_path, start_step=4)
+    assert not list(tmp_path.glob("previous-*"))
+    move_aside(tmp_path, start_step=2)
+    assert {path.name for path in tmp_path.glob("previous-1/*")} == {"checkpoint-4", "final"}
+
+
+def test_a_broken_state_is_named(tmp_path):
+    make(tmp_path, "checkpoint-2")
+    (tmp_path / "checkpoint-2" / "trainer_state.json").write_text('{"step": ')
+    with pytest.raises(
+        ValueError, match="checkpoint-2/trainer_state.json is broken .* resume from an earlier checkpoint"
+    ):
+        read_state(tmp_path / "checkpoint-2")

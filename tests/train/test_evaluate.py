@@ -41,8 +41,12 @@ def test_loss_and_bits_per_byte_are_those_of_the_formula(tiny_shards: Path):
     assert model.training, "the model goes back to the mode it was in"
 
 
-def test_unigram_entropy_of_a_fair_coin_is_one_bit():
-    assert unigram_entropy(np.array([3, 7] * 50)) == pytest.approx(math.log(2))
+def test_unigram_entropy_is_that_of_the_frequencies(tiny_shards: Path):
+    shards = Shards(tiny_shards)
+    counts = np.unique(shards.tokens(0, len(shards)), return_counts=True)[1]
+    assert unigram_entropy(shards) == pytest.approx(
+        math.log(counts.sum()) - (counts * np.log(counts)).sum() / counts.sum()
+    )
 
 
 @pytest.fixture(scope="module")

@@ -42,7 +42,7 @@ def test_the_newest_figures_keep_the_first_held_out_loss(make):
     for step, loss in ((0, 5.0), (3, 4.0), (6, 3.0)):
         tracker.evaluation(step, {"eval_loss": loss, "eval_bits_per_byte": 1.0})
     newest = tracker.newest()
-    assert (newest["step"], newest["first_eval_loss"], newest["eval_loss"]) == (6, 5.0, 3.0)
+    assert (newest["step"], newest["untrained_eval_loss"], newest["eval_loss"]) == (6, 5.0, 3.0)
 
 
 def test_a_tracker_that_is_not_installed_is_refused(make, monkeypatch):

@@ -82,6 +82,22 @@ def test_links_never_lead_out_of_the_folder(tmp_path):
     assert read(tmp_path / "mine")[0] == {"own.txt": "own"}
 
 
+def test_hidden_folders_caches_and_corpora_are_not_entered(tmp_path):
+    for folder in (".git", ".venv/lib", "__pycache__", "corpus/documents", "runs", "almost"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "a.txt").write_text(folder)
+    for folder in ("corpus", "almost"):  # the second holds a.txt as well, so it is the user's
+        (tmp_path / folder / "corpus.json").write_text('{"format": 1, "inputs_sha256": "0"}')
+    assert read(tmp_path)[0] == {"almost/a.txt": "almost", "runs/a.txt": "runs"}
+    assert [entry[0] for entry in files.inputs([str(tmp_path)], {})] == ["almost/a.txt", "runs/a.txt"]
+    assert read(tmp_path / ".git")[0] == {"a.txt": ".git"}  # asked for by name
+
+
+def test_brackets_without_end_are_a_broken_line(tmp_path):
+    (tmp_path / "deep.jsonl").write_text("[" * 200_000 + '\n{"text": "next"}\n')
+    assert read(tmp_path) == ({"deep.jsonl#1": "next"}, {"not a JSON line": 1})
+
+
 def test_a_long_text_file_is_cut_at_line_ends(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "SEGMENT_BYTES", 10)
     text = "".join(f"línea {i}\n" for i in range(7))
