@@ -1,7 +1,6 @@
 """Pretrain a Llama: settings -> plan -> engine -> model -> rows -> the loop.
 
-accelerate launch --config_file accelerate_config.yaml recipes/pretrain.py recipes/pretrain/llama1.yaml --key value
-..."""
+accelerate launch --config_file accelerate_config.yaml recipes/pretrain.py RECIPE.yaml [--key value]..."""
 
 import os
 import sys
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from llama_train.errors import one_line_errors
 from llama_train.families import CONFIG_FIELDS
 from llama_train.planner import Plan, plan, render
-from llama_train.settings import PretrainSettings, load_settings, settings_to_yaml
+from llama_train.settings import PretrainSettings, load_settings
 from llama_train.tokenizers.llama3 import fingerprint
 
 # Read when torch is loaded: how long a thread spins before it sleeps. OpenMP's own 300,000 makes a step several times
@@ -39,7 +38,7 @@ def pretrain(settings: PretrainSettings) -> None:
 
     from llama_train.data.packing import Rows
     from llama_train.data.shards import Shards
-    from llama_train.train.checkpoint import find_checkpoint, move_aside, open_output_dir, start_step
+    from llama_train.train.checkpoint import find_checkpoint, open_output_dir
     from llama_train.train.engine import asked, build_accelerator, describe
     from llama_train.train.loop import train
     from llama_train.train.tracking import start_trackers
@@ -66,10 +65,6 @@ def pretrain(settings: PretrainSettings) -> None:
     if checkpoint:
         accelerator.print(f"resuming from {checkpoint}", flush=True)
     model = build_model(settings, shards, checkpoint)
-    accelerator.wait_for_everyone()  # all have read it, should it be among what is moved
-    if accelerator.is_main_process:
-        move_aside(output_dir, start_step(checkpoint))
-        (output_dir / "config.yaml").write_text(settings_to_yaml(settings), encoding="utf-8")
     start_trackers(settings, accelerator)
     figures = train(model, rows, eval_rows, settings, run, accelerator, checkpoint)
     if accelerator.is_main_process:

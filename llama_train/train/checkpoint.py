@@ -142,11 +142,6 @@ def find_checkpoint(resume: str, output_dir: Path) -> Path | None:
     return Path(resume)
 
 
-def start_step(checkpoint: Path | None) -> int:
-    """The step a run goes on from. Raises ValueError, naming the file, where trainer_state.json is broken."""
-    return read_state(checkpoint)["step"] if checkpoint else 0
-
-
 def read_state(checkpoint: Path) -> dict[str, Any]:
     """A checkpoint's trainer_state.json. Raises ValueError, naming the file, where it is broken."""
     file = checkpoint / "trainer_state.json"

@@ -9,7 +9,8 @@ import torch
 
 from llama_train.data.batches import eval_batches, train_batches
 from llama_train.data.packing import Rows
-from llama_train.train.checkpoint import checkpoints, load_training_state, save_checkpoint, save_model
+from llama_train.settings import settings_to_yaml
+from llama_train.train.checkpoint import checkpoints, load_training_state, move_aside, save_checkpoint, save_model
 from llama_train.train.engine import asked
 from llama_train.train.evaluate import evaluate, unigram_entropy
 from llama_train.train.optimizer import adamw
@@ -56,6 +57,10 @@ def train(
     if checkpoint:
         saved = load_training_state(accelerator, model, optimizer, checkpoint, state["engine"])
         state = _resumed(saved, state, checkpoint)
+    accelerator.wait_for_everyone()  # all have read what they start from, should it be among what is moved
+    if accelerator.is_main_process:  # and only now is it known that this run can be
+        move_aside(output_dir, state["step"])
+        (output_dir / "config.yaml").write_text(settings_to_yaml(settings), encoding="utf-8")
     tracker = Tracker(settings, accelerator, plan.steps, state["step"])
     if state["step"] >= plan.steps:
         tracker.say(

@@ -341,11 +341,11 @@ def test_changed_data_is_refused_at_resume(tiny_shards, tmp_path):
 )
 def test_another_run_s_settings_are_refused_at_resume_and_leave_it_as_it_was(word, message, tiny_shards, tmp_path):
     main(arguments(tiny_shards, tmp_path, "--max_steps", "2"))
-    before = (tmp_path / "metrics.jsonl").read_bytes()
+    before = [(tmp_path / name).read_bytes() for name in ("metrics.jsonl", "config.yaml")]
     fresh_state()
     with pytest.raises(ValueError, match=message):
         main(arguments(tiny_shards, tmp_path, "--max_steps", "4", *word.split()))
-    assert (tmp_path / "metrics.jsonl").read_bytes() == before
+    assert [(tmp_path / name).read_bytes() for name in ("metrics.jsonl", "config.yaml")] == before
 
 
 def test_going_on_from_an_earlier_checkpoint_keeps_what_it_writes(tiny_shards, tmp_path):

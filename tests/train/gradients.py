@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from safetensors.torch import save_file
 from transformers import LlamaConfig
 
@@ -61,3 +61,4 @@ if __name__ == "__main__":
     found, loss = gradients(Path(shards), int(accumulation), packing == "packed")
     if os.environ["RANK"] == "0":
         save_file({**found, "loss": torch.tensor(loss)}, out)
+    PartialState().destroy_process_group()  # else gloo's threads may abort the interpreter while it exits
