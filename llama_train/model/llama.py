@@ -239,9 +239,8 @@ class LlamaForCausalLM(LlamaPreTrainedModel, GenerationMixin):
         if targets is not None:
             targets = targets.to(hidden.device)
             count = (targets != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
-            count = torch.as_tensor(
-                count, device=hidden.device
-            )  # 0 gives NaN, as in transformers: better than a silent 0
+            # a count of 0 gives NaN, as in transformers: better than a silent 0
+            count = torch.as_tensor(count, device=hidden.device)
             loss = self._summed_loss(hidden, targets) / count
         if targets is None or not (self.training if skip_logits is None else skip_logits):
             kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.distributed.tensor import DTensor
 
 from llama_train.data.batches import eval_batches, train_batches
 from llama_train.data.packing import Rows
@@ -158,7 +159,8 @@ def _check_finite(name: str, value: float, step: int, output_dir: Path) -> float
 
 def _check_weights(model: Any, step: int, accelerator: "Accelerator", output_dir: Path) -> None:
     """An update can spoil the weights after its loss was fine: look at them before they are saved."""
-    spoilt = torch.stack([~parameter.isfinite().all() for parameter in model.parameters()]).any().float()
+    own = [p.to_local() if isinstance(p, DTensor) else p for p in model.parameters()]  # FSDP2: this process' shards
+    spoilt = torch.stack([~parameter.isfinite().all() for parameter in own]).any().float()
     if accelerator.reduce(spoilt, reduction="sum"):
         _check_finite("weights", math.nan, step, output_dir)
 

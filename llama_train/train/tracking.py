@@ -27,7 +27,8 @@ class Tracker:
         self.main = accelerator.is_main_process
         self.output_dir = Path(settings.output_dir)
         self.total_steps, self.start_step = total_steps, start_step
-        self.rows = [row for row in read_metrics(self.output_dir) if row["step"] <= start_step]
+        # the main process alone reads: the others could meet it while it replaces the file
+        self.rows = [row for row in read_metrics(self.output_dir) if row["step"] <= start_step] if self.main else []
         self.started = time.monotonic()
         self.bar = None
         if not self.main:
