@@ -1,9 +1,10 @@
-"""The `llama-train` command: plan a run, evaluate a checkpoint, let one write. `accelerate launch` trains."""
+"""The `llama-train` command: plan a run, check one, evaluate a checkpoint, let one write. `accelerate launch` trains."""
 
 import argparse
 import json
 import os
 import sys
+from pathlib import Path
 
 from llama_train.errors import one_line_errors
 
@@ -13,7 +14,7 @@ def main(argv: list[str] | None = None) -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as in recipes/pretrain.py
     with one_line_errors():
         options, rest = _parser().parse_known_args(argv)
-        if rest and options.verb is not _plan:
+        if rest and options.verb not in (_plan, _check):
             _parser().error(f"unrecognized arguments: {' '.join(rest)}")
         options.rest = rest
         options.verb(options)
@@ -37,6 +38,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     plan.add_argument("--num_processes", type=int, default=1, help="as given to accelerate launch (default 1)")
     plan.set_defaults(verb=_plan)
+
+    check = verbs.add_parser(
+        "check",
+        help="a run's settings in small, by every way that must come to the same; or a checkpoint, byte by byte",
+        usage="llama-train check [RECIPE.yaml] [--key value ...] | llama-train check FOLDER",
+        description="With settings: shrink the run, train it in several ways on this CPU and print a table of the largest "
+        "differences. With a folder: verify a checkpoint, or all of a run's. Exit code 1 where something is wrong.",
+        allow_abbrev=False,
+    )
+    check.set_defaults(verb=_check)
 
     evaluate = verbs.add_parser("evaluate", help="loss and bits per byte of a checkpoint on text files")
     evaluate.add_argument("checkpoint", help="folder with config.json, weights and tokenizer, such as RUN/final")
@@ -62,6 +73,19 @@ def _plan(options: argparse.Namespace) -> None:
     if options.num_processes < 1:
         raise ValueError(f"--num_processes: {options.num_processes} is not valid, expected at least 1")
     print(render(plan(load_settings([*options.rest, "--dry_run"]), options.num_processes)))
+
+
+def _check(options: argparse.Namespace) -> None:
+    if options.rest and Path(options.rest[0]).is_dir():
+        from llama_train.check_folder import check_folder
+
+        if len(options.rest) > 1:
+            raise ValueError(f"a folder is checked as it is, without settings: {' '.join(options.rest[1:])}")
+        check_folder(Path(options.rest[0]))
+        return
+    from llama_train.check import check_settings
+
+    check_settings(options.rest)
 
 
 def _evaluate(options: argparse.Namespace) -> None:

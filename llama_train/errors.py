@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 DEBUG = "LLAMA_TRAIN_DEBUG"
+PREEMPTED = 75  # exit code: stopped by SIGTERM or SIGUSR1, saved; start again to go on (sysexits' EX_TEMPFAIL)
+HUNG = 70  # exit code: a process hung; start again to go on from the newest checkpoint (sysexits' EX_SOFTWARE)
 
 
 @contextmanager

@@ -45,12 +45,14 @@ class PretrainSettings:
     max_length: int | None = None  # tokens in a row [2048; at most max_position_embeddings]
     packing: bool = True  # rows without padding; documents in a row never see each other
     dataloader_num_workers: int = 0
+    accept_changed_data: bool = False  # resume with other data, from its beginning, as a new segment of the ledger
 
     # output
     output_dir: str | None = None  # [runs/<model>]
     resume_from_checkpoint: str = "auto"  # auto: the newest in output_dir, if any; none: start anew; or a folder
     save_steps: int = 1000  # 0: only at the end
-    save_total_limit: int = 2  # newest checkpoints kept; 0: all
+    save_total_limit: int = 2  # newest checkpoints kept, and always the best one; 0: all
+    async_save: bool = False  # write checkpoints while training goes on, from a copy in memory
     seed: int = 42
 
     # training: one of the three lengths, and one of the two batch keys
@@ -78,6 +80,10 @@ class PretrainSettings:
     warmup_steps: int | float | None = None  # below 1: share of the run [0.02; with `model` 2000]
     min_lr_ratio: float | None = None  # where the schedule ends, as a share of the peak [0.1]
     decay_steps: int | float | None = None  # wsd only; below 1: share of the run [0.2]
+
+    # trouble
+    spike_threshold: float | None = None  # leave out batches so many deviations above the last 128 (OLMo 2: 6), and NaN; 10 at most
+    hang_timeout: float = 45.0  # seconds without progress in which a process is declared hung; 0: never
 
     # evaluation
     eval_steps: int = 500  # 0: only before the first step and after the last

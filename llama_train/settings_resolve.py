@@ -137,10 +137,11 @@ POSITIVE = (
     *("head_dim", "vocab_size", "max_position_embeddings", "rope_theta", "rms_norm_eps", "initializer_range", *LENGTHS),
     *("per_device_train_batch_size", "gradient_accumulation_steps", "global_batch_tokens", "cpu_threads"),
     *("learning_rate", "adam_epsilon", "per_device_eval_batch_size", "max_eval_rows", "logging_steps"),
+    "spike_threshold",
 )
 NOT_NEGATIVE = (
     *("dataloader_num_workers", "save_steps", "save_total_limit", "seed", "weight_decay", "max_grad_norm"),
-    *("warmup_steps", "decay_steps", "eval_steps"),
+    *("warmup_steps", "decay_steps", "eval_steps", "hang_timeout"),
 )
 TRACKERS = ("wandb", "tensorboard", "all")
 

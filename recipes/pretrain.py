@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llama_train.errors import one_line_errors
+from llama_train.errors import PREEMPTED, one_line_errors
 from llama_train.families import CONFIG_FIELDS
 from llama_train.planner import Plan, plan, render
 from llama_train.settings import PretrainSettings, load_settings
@@ -38,8 +38,10 @@ def pretrain(settings: PretrainSettings) -> None:
 
     from llama_train.data.packing import Rows
     from llama_train.data.shards import Shards
-    from llama_train.train.checkpoint import find_checkpoint, open_output_dir
+    from llama_train.train.checkpoint import find_checkpoint, open_output_dir, peek
+    from llama_train.train.control import Control
     from llama_train.train.engine import asked, build_accelerator, describe
+    from llama_train.train.ledger import keep_global_batch
     from llama_train.train.loop import train
     from llama_train.train.tracking import start_trackers
 
@@ -52,21 +54,29 @@ def pretrain(settings: PretrainSettings) -> None:
         eval_rows = Rows(Shards(settings.eval_dataset_path), settings.max_length, partial=True)
     settings.tokenizer_name_or_path = settings.tokenizer_name_or_path or find_tokenizer(settings, shards)
     check_vocabulary(settings, shards, eval_rows.shards if eval_rows else shards)
-    run = plan(settings, asked(os.environ)[1])
+    output_dir, processes = Path(settings.output_dir), asked(os.environ)[1]
+    saved = peek(settings.resume_from_checkpoint, output_dir)
+    settings = keep_global_batch(settings, plan(settings, processes).rows_per_step, processes, saved)
+    run = plan(settings, processes)
 
     logging.disable_progress_bar()  # transformers' own, for each file it reads or writes
     accelerator = build_accelerator(settings, run.accumulation)
     accelerator.print(describe(accelerator, settings.bf16), flush=True)
-    output_dir = Path(settings.output_dir)
     if accelerator.is_main_process:
         open_output_dir(output_dir)
-    accelerator.wait_for_everyone()
-    checkpoint = find_checkpoint(settings.resume_from_checkpoint, output_dir)
-    if checkpoint:
-        accelerator.print(f"resuming from {checkpoint}", flush=True)
-    model = build_model(settings, shards, checkpoint)
-    start_trackers(settings, accelerator)
-    figures = train(model, rows, eval_rows, settings, run, accelerator, checkpoint)
+    with Control(accelerator) as control:
+        control.sum(0)  # the folder is there, and what a killed run left in it is gone
+        checkpoint = find_checkpoint(settings.resume_from_checkpoint, output_dir, accelerator, control)
+        if checkpoint:
+            accelerator.print(f"resuming from {checkpoint}", flush=True)
+        model = build_model(settings, shards, checkpoint)
+        start_trackers(settings, accelerator)
+        figures = train(model, rows, eval_rows, settings, run, accelerator, control, checkpoint)
+    if figures["stopped"]:
+        accelerator.print(
+            f"told to stop: saved at step {figures['step']}; the same command goes on from there", flush=True
+        )
+        raise SystemExit(PREEMPTED)
     if accelerator.is_main_process:
         print(report(settings, run, figures), flush=True)
 

@@ -38,10 +38,10 @@ def main(argv: list[str]) -> None:
     import torch
 
     from llama_train.data.shards import Shards
-    from llama_train.train.checkpoint import checkpoints, read_state
+    from llama_train.train.checkpoint import peek
 
-    saved = checkpoints(ROOT / run)
-    if saved and read_state(saved[-1])["shards"] != Shards(ROOT / corpus / "train").fingerprint:
+    saved = peek("auto", ROOT / run)
+    if saved and saved["ledger"][-1]["shards"] != Shards(ROOT / corpus / "train").fingerprint:
         training += ["--resume_from_checkpoint", "none"]  # other text: an earlier model cannot go on with it
     on_gpu = torch.cuda.is_available()
     engine = "accelerate_config.yaml" if on_gpu else "recipes/accelerate/cpu.yaml"

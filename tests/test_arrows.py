@@ -22,12 +22,17 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "llama_train.train": (
         *("llama_train.train", "llama_train.model", "llama_train.data", "llama_train.families", "llama_train.planner"),
         *("llama_train.settings", "llama_train.pretrained", "torch", "transformers", "accelerate", "deepspeed"),
-        *("numpy", "matplotlib", "tqdm", "safetensors"),
+        *("numpy", "matplotlib", "tqdm", "safetensors", "wandb"),
     ),
     "llama_train.train.schedule": (),
     "llama_train.pretrained": ("llama_train.model", "torch", "transformers", "huggingface_hub"),
     "llama_train.generate": ("llama_train.pretrained", "torch", "transformers"),
     "llama_train.cli": ANYTHING,
+    "llama_train.check": (
+        *("llama_train.check", "llama_train.settings", "llama_train.data", "llama_train.model", "llama_train.train"),
+        *("torch", "transformers", "safetensors", "numpy"),
+    ),
+    "llama_train.cluster": ANYTHING,
     "data_pipelines": (
         *("data_pipelines", "llama_train.tokenizers", "llama_train.data.shards"),
         *("datatrove", "tokenizers", "numpy", "pyarrow", "tqdm"),
@@ -39,7 +44,8 @@ PACKAGES = ("llama_train", "data_pipelines", "recipes", "benchmarks")
 
 TORCH_FREE = """
 llama_train.families llama_train.settings llama_train.planner llama_train.cli llama_train.errors
-llama_train.train.schedule llama_train.data.shards llama_train.data.packing
+llama_train.check llama_train.check_shrunk
+llama_train.train.schedule llama_train.train.manifest llama_train.train.ledger llama_train.data.shards llama_train.data.packing
 """.split()
 
 

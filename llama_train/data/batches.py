@@ -6,7 +6,7 @@ B rows per micro-batch, T row length, S document pieces, L longest piece.
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -73,22 +73,26 @@ def train_batches(
     accumulation: int = 1,
     rank: int = 0,
     world: int = 1,
-    start_step: int = 0,
+    start_batch: int = 0,
+    skip: Container[int] = (),
     num_workers: int = 0,
     packing: bool = True,
     pin_memory: bool = False,
 ) -> Iterator[list[Batch]]:
-    """For each optimizer step from `start_step` on, without end: this rank's `accumulation` micro-batches.
+    """For each global batch from `start_batch` on that is not in `skip`, without end: this rank's `accumulation`
+    micro-batches of it.
 
     Micro-batch m of rank r takes rows [(m world + r) B, + B) of the step's global batch, so the global batch holds the
     same rows for every world size with the same B x accumulation x world. Where an epoch ends, the batch runs on into
-    the next one's order. Any step is reached at once and has the same rows, whatever `num_workers`.
+    the next one's order. Any batch is reached at once and has the same rows, whatever `num_workers`.
     """
     size = per_device_batch_size
 
     def micro_batches() -> Iterator[list[int]]:
-        for micro in itertools.count(start_step * accumulation):
-            yield rows_at((micro * world + rank) * size, size, len(rows), seed)
+        for batch in itertools.count(start_batch):
+            if batch not in skip:
+                for micro in range(batch * accumulation, (batch + 1) * accumulation):
+                    yield rows_at((micro * world + rank) * size, size, len(rows), seed)
 
     loader: DataLoader[Row] = DataLoader(
         rows,  # type: ignore[arg-type]  # map-style: it has len and [], which is all a DataLoader asks

@@ -1,94 +1,30 @@
-"""A checkpoint is a Hugging Face model folder with the training state beside it.
+"""The checkpoints of a run: which there are, which is good, what is in it, which may go. saving.py writes them.
 
-    checkpoint-200/  config.json  model.safetensors  tokenizer.json ...      any transformers tool opens it
-                     trainer_state.json                                      step, tokens, engine, what the data was
-                     optimizer.safetensors  or  deepspeed/                   AdamW's moments, by parameter name
-                     rng-00000.safetensors                                   random state, one file per process
-
-It is written into a staging folder and renamed when complete, so a folder called checkpoint-N is never half a
-checkpoint."""
+Nothing is believed that has not been verified: a checkpoint with a byte that is not as it was written is moved to
+output_dir/quarantine, and the one before it is taken. All files are safetensors and JSON: loading runs no code."""
 
 import itertools
 import json
 import re
 import shutil
-from collections.abc import Callable
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import nn
-from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
-    get_optimizer_state_dict,
-    set_optimizer_state_dict,
-)
+from safetensors.torch import load_file
+
+from llama_train.train.fragments import fragments, load_optimizer, load_weights, own, shape_of
+from llama_train.train.manifest import verify
+from llama_train.train.model_files import WEIGHTS
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
     from accelerate.optimizer import AcceleratedOptimizer
 
-    from llama_train.model.llama import LlamaForCausalLM
+    from llama_train.train.control import Control
 
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "chat_template.jinja",
-    "tokenizer.model",
-)
-
-
-def save_model(accelerator: "Accelerator", model: Any, tokenizer: str | None, folder: Path) -> None:
-    """Write weights, config and tokenizer as a Hugging Face folder, whole or not at all. Every process must call it.
-
-    Raises OSError, in one line, when it cannot be written; a folder that was there before then stays as it was."""
-    weights = _whole_weights(accelerator, model)
-
-    def write(staging: Path) -> None:
-        _check_space(staging, model, copies=1)
-        if accelerator.is_main_process:
-            _write_model(model, weights, tokenizer, staging)
-
-    _commit(accelerator, folder, write)
-
-
-def save_checkpoint(
-    accelerator: "Accelerator",
-    model: Any,
-    optimizer: "AcceleratedOptimizer",
-    tokenizer: str | None,
-    output_dir: Path,
-    state: dict[str, Any],
-    keep: int | None,
-) -> Path:
-    """Write output_dir/checkpoint-{state["step"]} and remove the oldest beyond `keep`. Every process must call it.
-
-    Raises OSError, in one line, when the disk is full or may not be written; what was saved before stays as it was."""
-    target = output_dir / f"checkpoint-{state['step']}"
-    deepspeed = accelerator.distributed_type == "DEEPSPEED"
-    weights = _whole_weights(accelerator, model)
-    optimizer_state = {} if deepspeed else _optimizer_state(model, optimizer)
-    if deepspeed:  # its barriers are inside: a process that fails here ends, and the launcher ends the others
-        _check_space(output_dir, model, copies=4)
-        model.save_checkpoint(str(_staging(target) / "deepspeed"), tag="state")
-
-    def write(staging: Path) -> None:
-        _check_space(staging, model, copies=1 if deepspeed else 3)  # AdamW's two moments weigh as much as the weights
-        save_file(_random_state(), staging / f"rng-{accelerator.process_index:05d}.safetensors")
-        if accelerator.is_main_process:
-            _write_model(model, weights, tokenizer, staging)
-            if optimizer_state:
-                save_file(optimizer_state, staging / "optimizer.safetensors")
-            (staging / "trainer_state.json").write_text(json.dumps(state, indent=2))
-
-    _commit(accelerator, target, write)
-    if accelerator.is_main_process and keep:
-        for old in [path for path in checkpoints(output_dir) if path != target][: 1 - keep or None]:
-            shutil.rmtree(old)
-    return target
+STAGING = ".staging-"
 
 
 def open_output_dir(output_dir: Path) -> None:
@@ -97,7 +33,7 @@ def open_output_dir(output_dir: Path) -> None:
     Raises OSError when it may not be written."""
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
-        for leftover in output_dir.glob(".staging-*"):
+        for leftover in output_dir.glob(f"{STAGING}*"):
             shutil.rmtree(leftover)
         (output_dir / ".writable").touch()
         (output_dir / ".writable").unlink()
@@ -113,153 +49,125 @@ def move_aside(output_dir: Path, start_step: int) -> None:
     names = ["final"] if later else []
     if start_step == 0:
         later = [path for path in output_dir.glob("checkpoint-*") if path.is_dir()]
-        names = ["final", "metrics.jsonl", "config.yaml", "loss.png"]
+        names = ["final", "latest", "metrics.jsonl", "config.yaml", "loss.png"]
     earlier = later + [path for name in names if (path := output_dir / name).exists()]
     if earlier:
-        number = next(n for n in itertools.count(1) if not (output_dir / f"previous-{n}").exists())
-        (output_dir / f"previous-{number}").mkdir()
+        folder = _unused(output_dir, "previous-")
+        folder.mkdir()
         for path in earlier:
-            path.rename(output_dir / f"previous-{number}" / path.name)
+            path.rename(folder / path.name)
 
 
 def checkpoints(output_dir: Path) -> list[Path]:
-    """The complete checkpoints of a run, oldest first."""
+    """The checkpoints of a run, oldest first; whether they are good, only `verify` knows."""
     found = [path for path in output_dir.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
-    complete = [path for path in found if (path / "trainer_state.json").exists()]
-    return sorted(complete, key=_step)
+    return sorted(found, key=_step)
 
 
-def find_checkpoint(resume: str, output_dir: Path) -> Path | None:
-    """The checkpoint to resume from: `auto` the newest in output_dir, if any; `none` no one; else the path given.
+def find_checkpoint(resume: str, output_dir: Path, accelerator: "Accelerator", control: "Control") -> Path | None:
+    """The verified checkpoint to resume from: `auto` the newest good one in output_dir, if any; `none` no one; else the
+    path given. Every process must call it: each reads a share of the files.
 
-    Raises ValueError when the path is not a complete checkpoint."""
+    A bad one in output_dir is moved to output_dir/quarantine, with a line that says why. Raises ValueError when the
+    path given is not a good checkpoint, or when all in output_dir are bad."""
     if resume == "none":
         return None
-    if resume == "auto":
-        return (checkpoints(output_dir) or [None])[-1]
-    if not Path(resume, "trainer_state.json").exists():
-        raise ValueError(f"resume_from_checkpoint: {resume} is not a checkpoint (no trainer_state.json in it)")
-    return Path(resume)
-
-
-def read_state(checkpoint: Path) -> dict[str, Any]:
-    """A checkpoint's trainer_state.json. Raises ValueError, naming the file, where it is broken."""
-    file = checkpoint / "trainer_state.json"
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+    if resume != "auto":
+        if problems := _problems(Path(resume), accelerator):
+            raise ValueError(f"resume_from_checkpoint: {resume} is not a good checkpoint ({'; '.join(problems)})")
+        return Path(resume)
+    found = checkpoints(output_dir)
+    for checkpoint in reversed(found):
+        problems = _problems(checkpoint, accelerator)
+        if not problems:
+            return checkpoint
+        accelerator.print(
+            f"{checkpoint} is damaged and moved to {output_dir / 'quarantine'}: {'; '.join(problems)}", flush=True
+        )
+        if accelerator.is_main_process:
+            (output_dir / "quarantine").mkdir(exist_ok=True)
+            checkpoint.rename(_unused(output_dir / "quarantine", f"{checkpoint.name}-"))
+        control.sum(0)  # before anyone looks again
+    if found:
         raise ValueError(
-            f"{file} is broken ({error}): resume from an earlier checkpoint with --resume_from_checkpoint"
-        ) from None
+            f"all {len(found)} checkpoints in {output_dir} are damaged and now lie in {output_dir / 'quarantine'}: "
+            "look at the disk, then start anew with --resume_from_checkpoint none"
+        )
+    return None
+
+
+def _problems(checkpoint: Path, accelerator: "Accelerator") -> list[str]:
+    """What all processes together found wrong with a checkpoint."""
+    from accelerate.utils import gather_object
+
+    mine = verify(checkpoint, (accelerator.process_index, accelerator.num_processes))
+    return list(dict.fromkeys(gather_object(mine) if accelerator.num_processes > 1 else mine))
+
+
+def peek(resume: str, output_dir: Path) -> dict[str, Any] | None:
+    """The state of the checkpoint a run will probably resume from, unverified; None where there is none to read."""
+    for folder in reversed(checkpoints(output_dir) if resume == "auto" else [Path(resume)]):
+        try:
+            state = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(state, dict) and "ledger" in state:
+            return state
+    return None
 
 
 def load_training_state(
-    accelerator: "Accelerator", model: Any, optimizer: "AcceleratedOptimizer", checkpoint: Path, engine: str
+    accelerator: "Accelerator", model: Any, optimizer: "AcceleratedOptimizer", checkpoint: Path, weights: bool
 ) -> dict[str, Any]:
-    """Put optimizer and random state back (the weights were loaded with the model) and return trainer_state.json.
+    """Put a verified checkpoint's optimizer and random state back, and its weights too if the model has others.
 
-    Raises ValueError when the checkpoint was written by another engine, or by another number of ZeRO processes."""
-    state = read_state(checkpoint)
-    ours, theirs = (engine, accelerator.num_processes), (state["engine"], state["num_processes"])
-    deepspeed = accelerator.distributed_type == "DEEPSPEED"
-    if deepspeed != theirs[0].startswith("zero") or (deepspeed and ours != theirs):
-        raise ValueError(
-            f"{checkpoint} holds the optimizer of {theirs[0]} with {theirs[1]} processes, this run is {ours[0]} with {ours[1]}: "
-            f"launch it as it was, or start from its weights with --model_name_or_path {checkpoint} --output_dir ANOTHER"
-        )
-    if deepspeed:
-        model.load_checkpoint(str(checkpoint / "deepspeed"), tag="state")
-    else:
-        _load_optimizer_state(model, optimizer, load_file(checkpoint / "optimizer.safetensors"))
-    own = checkpoint / f"rng-{accelerator.process_index:05d}.safetensors"
-    if own.exists():  # a process that joined after the save starts from its seed
-        random_state = load_file(own)
+    Engine and number of processes may differ from those that saved it. Returns trainer_state.json. Raises ValueError
+    where something is missing from it."""
+    mine = fragments(model, optimizer, accelerator)
+    sizes = {name: torch.Size(shape_of(parameter)).numel() for name, parameter in own(model).named_parameters()}
+    load_optimizer(mine, optimizer, sorted(checkpoint.glob("optimizer-*.safetensors")), sizes)
+    if weights:
+        files = [file for pattern in WEIGHTS for file in sorted(checkpoint.glob(pattern))]
+        load_weights(model, mine, files, accelerator)
+    state = checkpoint / f"rng-{accelerator.process_index:05d}.safetensors"
+    if state.exists():  # a process that joined after the save starts from its seed
+        random_state = load_file(state)
         torch.set_rng_state(random_state["cpu"])
         if "cuda" in random_state and torch.cuda.is_available():
             torch.cuda.set_rng_state(random_state["cuda"])
-    return state
+    return json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
 
 
-def _optimizer_state(model: nn.Module, optimizer: "AcceleratedOptimizer") -> dict[str, torch.Tensor]:
-    options = StateDictOptions(full_state_dict=True, cpu_offload=True)  # FSDP's shards meet on the main process' CPU
-    state: Any = get_optimizer_state_dict(model, optimizer.optimizer, options=options).get("state", {})
-    return {f"{name}/{kind}": value.contiguous() for name, moments in state.items() for kind, value in moments.items()}
+def rotate(output_dir: Path, keep: int) -> None:
+    """Remove the checkpoints that are neither among the `keep` newest nor the one with the lowest held-out loss.
+
+    Called after a save, which has just been read back and verified, and is the newest. keep 0 removes none. A folder
+    first leaves sight, then a thread deletes it: large ones take seconds."""
+    losses = {_step(path): _eval_loss(path) for path in checkpoints(output_dir)}
+    for step in to_remove(losses, keep):
+        aside = output_dir / f"{STAGING}old-checkpoint-{step}"
+        (output_dir / f"checkpoint-{step}").rename(aside)
+        threading.Thread(target=shutil.rmtree, args=(aside, True), daemon=True).start()
 
 
-def _load_optimizer_state(model: nn.Module, optimizer: "AcceleratedOptimizer", flat: dict[str, torch.Tensor]) -> None:
-    options = StateDictOptions(full_state_dict=True)
-    fresh = get_optimizer_state_dict(model, optimizer.optimizer, options=options)
-    state: dict[str, dict[str, torch.Tensor]] = {}
-    for key, value in flat.items():
-        name, kind = key.rsplit("/", 1)
-        state.setdefault(name, {})[kind] = value
-    loaded: Any = {"state": state, "param_groups": fresh["param_groups"]}
-    set_optimizer_state_dict(model, optimizer.optimizer, loaded, options=options)
+def to_remove(losses: dict[int, float | None], keep: int) -> list[int]:
+    """Of checkpoints by step, with their held-out loss where there was one, those that rotation removes, oldest first."""
+    newest = sorted(losses)[-keep:]
+    measured = {step: loss for step, loss in losses.items() if loss is not None}
+    best = min(measured, key=lambda step: (measured[step], -step), default=None)
+    return [step for step in sorted(losses) if keep and step not in newest and step != best]
 
 
-def _random_state() -> dict[str, torch.Tensor]:
-    state = {"cpu": torch.get_rng_state()}
-    return state | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
-
-
-def _free(folder: Path) -> int:
-    return shutil.disk_usage(folder).free
+def _eval_loss(checkpoint: Path) -> float | None:
+    try:
+        return json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))["eval_loss"]
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 def _step(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix("checkpoint-"))
 
 
-def _staging(target: Path) -> Path:
-    return target.with_name(f".staging-{target.name}")
-
-
-def _commit(accelerator: "Accelerator", target: Path, write: Callable[[Path], None]) -> None:
-    """Every process writes its part into a staging folder, which becomes `target` when all of them could.
-
-    `write` must not wait for another process: one that fails would leave the others waiting."""
-    staging, problem = _staging(target), ""
-    try:
-        staging.mkdir(parents=True, exist_ok=True)
-        write(staging)
-    except (OSError, RuntimeError, SafetensorError) as error:  # each library has its own type for a full disk
-        problem = str(error).splitlines()[0]
-    failed = accelerator.reduce(torch.tensor(float(bool(problem)), device=accelerator.device), reduction="sum")
-    if failed:
-        if accelerator.is_main_process:
-            shutil.rmtree(staging, ignore_errors=True)
-        raise OSError(
-            f"{target} could not be written ({problem or 'on another process'}; {_free(target.parent) / 2**30:.2f} GiB "
-            "free): earlier checkpoints are untouched; make room, then start again, it resumes from the newest one"
-        )
-    if accelerator.is_main_process:
-        replaced = target.with_name(f".staging-old-{target.name}")
-        if target.exists():
-            target.rename(replaced)
-        staging.rename(target)
-        shutil.rmtree(replaced, ignore_errors=True)
-    accelerator.wait_for_everyone()
-
-
-def _whole_weights(accelerator: "Accelerator", model: Any) -> dict[str, torch.Tensor]:
-    """The weights of all processes together; on the main one, where ZeRO-3 or FSDP sharded them."""
-    # accelerate's get_state_dict would import DeepSpeed for seconds where it is installed and not used
-    sharded = accelerator.distributed_type in ("DEEPSPEED", "FSDP")
-    return accelerator.get_state_dict(model) if sharded else _own(model).state_dict()
-
-
-def _own(model: Any) -> "LlamaForCausalLM":
-    return getattr(model, "module", model)  # DDP and DeepSpeed wrap, FSDP2 does not
-
-
-def _write_model(model: Any, weights: dict[str, torch.Tensor], tokenizer: str | None, folder: Path) -> None:
-    _own(model).save_pretrained(folder, state_dict=weights)
-    for name in TOKENIZER_FILES if tokenizer else ():
-        if (source := Path(tokenizer, name)).exists():
-            shutil.copyfile(source, folder / name)
-
-
-def _check_space(folder: Path, model: Any, copies: int) -> None:
-    needed = copies * sum(p.numel() * p.element_size() for p in model.parameters())
-    if (free := _free(folder)) < needed:
-        raise OSError(f"{needed / 2**30:.2f} GiB are needed, {free / 2**30:.2f} GiB are free")
+def _unused(folder: Path, prefix: str) -> Path:
+    return next(path for n in itertools.count(1) if not (path := folder / f"{prefix}{n}").exists())

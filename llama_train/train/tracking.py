@@ -5,10 +5,11 @@ import os
 import sys
 import time
 from importlib.util import find_spec
-from netrc import NetrcParseError, netrc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+
+from llama_train.train.manifest import replace_file
+from llama_train.train.wandb_run import WandbRun
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -27,21 +28,19 @@ class Tracker:
         self.main = accelerator.is_main_process
         self.output_dir = Path(settings.output_dir)
         self.total_steps, self.start_step = total_steps, start_step
-        # the main process alone reads: the others could meet it while it replaces the file
-        self.rows = [row for row in read_metrics(self.output_dir) if row["step"] <= start_step] if self.main else []
+        self.rows: list[dict[str, Any]] = []
         self.started = time.monotonic()
-        self.bar = None
-        if not self.main:
+        self.bar, self.wandb = None, None
+        if not self.main:  # nor do the others read: they could meet the file while it is replaced
             return
-        history = self.output_dir / ".staging-metrics"
-        history.mkdir(exist_ok=True)  # aside first: a full disk must not cost the history
-        (history / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in self.rows), encoding="utf-8")
-        (history / "metrics.jsonl").replace(self.output_dir / "metrics.jsonl")
-        history.rmdir()
+        self.rows = [row for row in read_metrics(self.output_dir) if row["step"] <= start_step]
+        self._write_history()
         if sys.stderr.isatty():
             from tqdm import tqdm
 
             self.bar = tqdm(total=total_steps, initial=start_step, desc="train", unit="step", dynamic_ncols=True)
+        if "wandb" in named(settings) and os.environ.get("WANDB_MODE") != "disabled":
+            self.wandb = WandbRun(self.output_dir, self.say)
 
     def training(self, step: int, values: dict[str, Any]) -> None:
         """One row of training figures, and the line people watch: loss, tokens/s, time left."""
@@ -67,6 +66,23 @@ class Tracker:
             f"bits per byte {values['eval_bits_per_byte']:.4f}"
         )
 
+    def saved(self, step: int, figures: dict[str, float]) -> None:
+        """One row about a complete save: save_seconds, save_stall_seconds (training stood still), save_bytes."""
+        self._write(step, figures)
+
+    def left_out(self, step: int, batch: int, why: str) -> None:
+        """One row, and a line, about a batch that is not trained on after `step` updates."""
+        self._write(step, {"skipped_batch": batch})
+        self.say(f"step {step}/{self.total_steps}  batch {batch} is left out: {why}")
+
+    def rewind(self, step: int) -> None:
+        """The run went back to `step`: later rows are dropped, but for what was left out, and will be written again.
+
+        W&B cannot take back a step: it keeps the first figures it got for one."""
+        self.rows = [row for row in self.rows if row["step"] <= step or "skipped_batch" in row]
+        self._write_history()
+        self.say(f"step {step}/{self.total_steps}  gone back to checkpoint-{step}")
+
     def newest(self) -> dict[str, Any]:
         """The newest training and held-out figures together; the median speed; untrained_eval_loss, that of step 0."""
         rows: dict[str, Any] = {}
@@ -85,49 +101,58 @@ class Tracker:
         elif self.main:
             print(line, flush=True)
 
-    def finish(self, unigram_entropy: float | None) -> None:
-        """Close bar and trackers, draw loss.png."""
+    def finish(self, unigram_entropy: float | None, stopped: bool = False) -> None:
+        """Close bar and trackers, draw loss.png. W&B gets up to 9 seconds for what it lacks, and calls the run finished,
+        or failed where it was `stopped` before its end."""
         if self.bar is not None:
             self.bar.close()
+            self.bar = None
         if self.main:
             draw_loss(self.rows, self.output_dir / "loss.png", unigram_entropy)
+        if self.wandb:
+            self.wandb.finish("stop" if stopped else "finish")
         self.accelerator.end_training()
+
+    def _write_history(self) -> None:
+        if self.main:  # aside first: a full disk must not cost the history
+            text = "".join(json.dumps(row) + "\n" for row in self.rows)
+            replace_file(self.output_dir / "metrics.jsonl", text)
 
     def _write(self, step: int, values: dict[str, Any]) -> None:
         if self.main:
             self.rows.append({"step": step, **values})
-            with open(self.output_dir / "metrics.jsonl", "a", encoding="utf-8") as file:
-                file.write(json.dumps(self.rows[-1]) + "\n")
+            try:
+                with open(self.output_dir / "metrics.jsonl", "a", encoding="utf-8") as file:
+                    file.write(json.dumps(self.rows[-1]) + "\n")
+            except OSError as error:
+                raise OSError(
+                    f"{self.output_dir / 'metrics.jsonl'}: the figures of step {step} cannot be written "
+                    f"({error.strerror}); the run goes on from its newest checkpoint when started again"
+                ) from None
+        if self.wandb:
+            self.wandb.poll()
         self.accelerator.log(values, step=step)
 
 
+def named(settings: "PretrainSettings") -> list[str]:
+    """The trackers that `report_to` names."""
+    return ["wandb", "tensorboard"] if "all" in settings.report_to else settings.report_to
+
+
 def tracker_names(settings: "PretrainSettings") -> list[str]:
-    """What `report_to` names, for Accelerate. Raises ValueError where a tracker is not installed (Accelerate would only warn)."""
-    names = ["wandb", "tensorboard"] if "all" in settings.report_to else settings.report_to
-    for name in names:
+    """The trackers that Accelerate runs: not W&B, which could make a step wait. Raises ValueError where one that
+    `report_to` names is not installed (Accelerate would only warn)."""
+    for name in named(settings):
         if find_spec(name) is None:
             raise ValueError(f"report_to: {name} is not installed: pip install {name}, or set report_to: none")
-    return names
+    return [name for name in named(settings) if name != "wandb"]
 
 
 def start_trackers(settings: "PretrainSettings", accelerator: "Accelerator") -> None:
-    """Start W&B and TensorBoard through Accelerate, both writing below output_dir.
-
-    W&B runs offline where no key is set and WANDB_MODE does not say otherwise; `wandb sync` sends such a run later."""
-    if not (names := tracker_names(settings)):
-        return
-    offline = "WANDB_MODE" not in os.environ and not wandb_key_is_set()
-    wandb = {"name": settings.run_name, "dir": settings.output_dir, "mode": "offline" if offline else None}
-    values = {key: value for key, value in vars(settings).items() if isinstance(value, (bool, int, float, str))}
-    accelerator.init_trackers(settings.project, values, {"wandb": wandb} if "wandb" in names else {})
-
-
-def wandb_key_is_set() -> bool:
-    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname
-    try:
-        return "WANDB_API_KEY" in os.environ or host in netrc().hosts
-    except (OSError, NetrcParseError):
-        return False
+    """Start TensorBoard through Accelerate, writing below output_dir. (W&B starts with the `Tracker`.)"""
+    if tracker_names(settings):
+        values = {key: value for key, value in vars(settings).items() if isinstance(value, (bool, int, float, str))}
+        accelerator.init_trackers(settings.project, values)
 
 
 def read_metrics(output_dir: Path) -> list[dict[str, Any]]:

@@ -108,7 +108,7 @@ def test_the_global_batch_has_the_same_rows_for_every_world_size(rows, world, ac
 @pytest.mark.parametrize("packing", [True, False])
 def test_a_resumed_run_sees_the_batches_of_an_unbroken_one(rows, workers, packing):
     unbroken = steps(rows, 12, accumulation=2, rank=1, world=2, packing=packing)
-    resumed = steps(rows, 5, accumulation=2, rank=1, world=2, packing=packing, start_step=7, num_workers=workers)
+    resumed = steps(rows, 5, accumulation=2, rank=1, world=2, packing=packing, start_batch=7, num_workers=workers)
     assert same(unbroken[7:], resumed)
     assert not same(unbroken[6:11], resumed)  # off by one step would be seen
 

@@ -55,43 +55,27 @@ def test_a_tracker_that_is_not_installed_is_refused(make, monkeypatch):
 
 def test_all_means_both_trackers(make, monkeypatch):
     monkeypatch.setattr(tracking, "find_spec", lambda name: object())
-    assert tracking.tracker_names(make(report_to=["all"])) == ["wandb", "tensorboard"]
+    assert tracking.named(make(report_to=["all"])) == ["wandb", "tensorboard"]
+    assert tracking.tracker_names(make(report_to=["all"])) == ["tensorboard"]  # Accelerate's: W&B has its own process
 
 
-def test_wandb_is_offline_without_a_key_and_tensorboard_writes(make, tmp_path, monkeypatch):
-    pytest.importorskip("wandb", reason="W&B is not installed")
+def test_tensorboard_writes_below_the_output_dir(make, tmp_path):
     pytest.importorskip("tensorboard", reason="TensorBoard is not installed")
-    for name in ("WANDB_MODE", "WANDB_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
-    monkeypatch.setenv("HOME", str(tmp_path))  # no key of the person who runs the tests
-    settings = make(report_to=["all"])
+    settings = make(report_to=["tensorboard"])
     accelerator = Accelerator(cpu=True, log_with=tracking.tracker_names(settings), project_dir=settings.output_dir)
     tracking.start_trackers(settings, accelerator)
     tracker = tracking.Tracker(settings, accelerator, 9, start_step=0)
     tracker.training(3, ROW)
     tracker.finish(unigram_entropy=4.0)
-    assert list(tmp_path.glob("wandb/offline-run-*/*.wandb"))
     assert list(tmp_path.rglob("events.out.tfevents.*"))
     assert (tmp_path / "loss.png").exists()
 
 
-@pytest.mark.parametrize(
-    ("environment", "netrc", "known"),
-    [
-        ({"WANDB_API_KEY": "x"}, "", True),
-        ({}, "machine api.wandb.ai login user password x", True),
-        ({}, "machine other.example login user password x", False),
-        ({"WANDB_BASE_URL": "https://other.example"}, "machine other.example login user password x", True),
-        ({}, "", False),
-    ],
-)
-def test_a_wandb_key_is_found_where_wandb_keeps_it(environment, netrc, known, tmp_path, monkeypatch):
-    for name in ("WANDB_API_KEY", "WANDB_BASE_URL"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    (tmp_path / ".netrc").write_text(netrc)
-    (tmp_path / ".netrc").chmod(0o600)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert tracking.wandb_key_is_set() is known
+def test_a_row_that_cannot_be_written_ends_the_run_in_one_line(make, tmp_path):
+    tracker = tracking.Tracker(make(), Accelerator(cpu=True), 9, start_step=0)
+    (tmp_path / "metrics.jsonl").unlink()
+    (tmp_path / "metrics.jsonl").mkdir()
+    with pytest.raises(
+        OSError, match=r"metrics.jsonl: the figures of step 3 cannot be written \(Is a directory\); the run"
+    ):
+        tracker.training(3, ROW)

@@ -1,0 +1,57 @@
+"""What the processes agree on as they train: the loss they judge by, whether to stop, whether a save is complete.
+
+It goes over a group of its own on CPU (gloo), so that it neither waits for a GPU's queue nor mixes with the engine's
+collectives. One small sum each step."""
+
+import signal
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import torch
+import torch.distributed as dist
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+STOPPING = (signal.SIGTERM, signal.SIGUSR1)  # what clusters send before they take a machine away
+
+
+class Control:
+    """Sums over all processes; and `told_to_stop`, once this one got SIGTERM or SIGUSR1.
+
+    Use it as a context manager: within it the signals are noted, not obeyed; afterwards they mean what they did."""
+
+    def __init__(self, accelerator: "Accelerator"):
+        self.group = dist.new_group(backend="gloo") if accelerator.num_processes > 1 else None
+        self.told_to_stop = False
+
+    def __enter__(self) -> "Control":
+        self.before = {number: signal.signal(number, self._note) for number in STOPPING}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def sum(self, *values: float) -> list[float]:
+        """The values' sums over all processes, in float64, the same bits on each. Every process must call it.
+
+        Raises ConnectionError when another process is gone."""
+        return self._reduce(values, dist.ReduceOp.SUM)
+
+    def min(self, *values: float) -> list[float]:
+        """The smallest of each value over all processes."""
+        return self._reduce(values, dist.ReduceOp.MIN)
+
+    def _reduce(self, values: tuple[float, ...], how: dist.ReduceOp.RedOpType) -> list[float]:
+        if self.group is None:
+            return list(values)
+        together = torch.tensor(values, dtype=torch.float64)
+        try:
+            dist.all_reduce(together, op=how, group=self.group)
+        except RuntimeError as error:
+            raise ConnectionError(f"another process is gone ({str(error).splitlines()[0]}): see what it said") from None
+        return together.tolist()
+
+    def _note(self, _number: int, _frame: FrameType | None) -> None:
+        self.told_to_stop = True
