@@ -49,7 +49,7 @@ def move_aside(output_dir: Path, start_step: int) -> None:
     names = ["final"] if later else []
     if start_step == 0:
         later = [path for path in output_dir.glob("checkpoint-*") if path.is_dir()]
-        names = ["final", "latest", "metrics.jsonl", "config.yaml", "loss.png"]
+        names = ["final", "latest", "metrics.jsonl", "config.yaml", "loss.png", "wandb-run.json", "wandb"]
     earlier = later + [path for name in names if (path := output_dir / name).exists()]
     if earlier:
         folder = _unused(output_dir, "previous-")

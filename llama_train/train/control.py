@@ -19,7 +19,8 @@ STOPPING = (signal.SIGTERM, signal.SIGUSR1)  # what clusters send before they ta
 class Control:
     """Sums over all processes; and `told_to_stop`, once this one got SIGTERM or SIGUSR1.
 
-    Use it as a context manager: within it the signals are noted, not obeyed; afterwards they mean what they did."""
+    Use it as a context manager: within it the signals are noted, not obeyed. Afterwards they mean what they did; after a
+    stop they are ignored, since launchers send them again to whoever ends a little later than the others."""
 
     def __init__(self, accelerator: "Accelerator"):
         self.group = dist.new_group(backend="gloo") if accelerator.num_processes > 1 else None
@@ -31,7 +32,7 @@ class Control:
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self.before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if self.told_to_stop else handler)
 
     def sum(self, *values: float) -> list[float]:
         """The values' sums over all processes, in float64, the same bits on each. Every process must call it.

@@ -227,7 +227,8 @@ class Run:
     def look_up(self) -> None:
         """What the world wants: has any process been told to stop, is a save complete that went on in the background."""
         stop, done, failed = self.control.sum(self.control.told_to_stop, *self.saver.flags())
-        self.stopped = self.stopped or stop > 0
+        if stop:
+            self.stopped = self.control.told_to_stop = True
         self.saver.poll(done, failed)
         if self.saver.figures:
             self.tracker.saved(self.step, self.saver.figures)
@@ -239,7 +240,7 @@ class Run:
         self.look_up()
         if not self.stopped:
             self.saver.model(self.model, self.output_dir / "final", self.state)
-        self.tracker.finish(self.entropy)
+        self.tracker.finish(self.entropy, self.stopped)
         figures = {"step": self.step, "unigram_entropy": self.entropy, "peak": self.meter.peak_name}
         return self.tracker.newest() | figures | {"stopped": self.stopped}
 

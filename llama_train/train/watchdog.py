@@ -58,12 +58,8 @@ class Watchdog:
         self._rank, self._world = accelerator.process_index, accelerator.num_processes
         self._timeout, self._output_dir = timeout, output_dir
         self._interval = min(1.0, timeout / 10)
-        self._position: tuple[int, str, int, int] = (
-            0,
-            "start",
-            0,
-            0,
-        )  # step, place, beats in it, beats: one assignment
+        # step, place, beats in the step, beats: always replaced as a whole, since two threads read it
+        self._position: tuple[int, str, int, int] = (0, "start", 0, 0)
         self._stall = (0, 0.0)  # beats, seconds since
         self._slowest: dict[str, float] = {}  # seconds by place
         self._awake = (
@@ -100,7 +96,8 @@ class Watchdog:
         """Watch no longer: the run is over, or ends with an error of its own."""
         self._stopped.set()
         for thread in self._threads:
-            thread.join(1 + 2 * self._interval)  # not for ever: a store that does not answer is no reason to hang
+            # longer than a verdict takes that is under way; not for ever, should the main process' store be dead
+            thread.join(REPORT + 5 * self._interval)
 
     def _connect(self, accelerator: "Accelerator") -> None:
         from accelerate.utils import broadcast

@@ -41,7 +41,8 @@ def run(case: str, rank: int, world: int, port: int, timeout: float, out: Path) 
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world)} if world > 1 else {}
     accelerator = Accelerator(cpu=True)
     data = Numbers(sleeper=WARM if case == "data worker" else -1)
-    batches = iter(DataLoader(data, num_workers=int(case == "data worker")))  # type: ignore[arg-type]
+    workers = {"num_workers": 1, "multiprocessing_context": "fork"} if case == "data worker" else {}
+    batches = iter(DataLoader(data, **workers))  # type: ignore[arg-type]
     with Watchdog(accelerator, timeout, out) as watchdog:
         for step in itertools.count(1):
             watchdog.beat(step, "data")
