@@ -38,7 +38,7 @@ def pretrain(settings: PretrainSettings) -> None:
 
     from llama_train.data.packing import Rows
     from llama_train.data.shards import Shards
-    from llama_train.train.checkpoint import find_checkpoint, open_output_dir, peek
+    from llama_train.train.checkpoint import find_checkpoint, open_output_dir, peek, resume_again
     from llama_train.train.control import Control
     from llama_train.train.engine import asked, build_accelerator, describe
     from llama_train.train.ledger import keep_global_batch
@@ -55,7 +55,8 @@ def pretrain(settings: PretrainSettings) -> None:
     settings.tokenizer_name_or_path = settings.tokenizer_name_or_path or find_tokenizer(settings, shards)
     check_vocabulary(settings, shards, eval_rows.shards if eval_rows else shards)
     output_dir, processes = Path(settings.output_dir), asked(os.environ)[1]
-    saved = peek(settings.resume_from_checkpoint, output_dir)
+    resume = resume_again(settings.resume_from_checkpoint, output_dir, os.environ)
+    saved = peek(resume, output_dir)
     settings = keep_global_batch(settings, plan(settings, processes).rows_per_step, processes, saved)
     run = plan(settings, processes)
 
@@ -66,7 +67,7 @@ def pretrain(settings: PretrainSettings) -> None:
         open_output_dir(output_dir)
     with Control(accelerator) as control:
         control.sum(0)  # the folder is there, and what a killed run left in it is gone
-        checkpoint = find_checkpoint(settings.resume_from_checkpoint, output_dir, accelerator, control)
+        checkpoint = find_checkpoint(resume, output_dir, accelerator, control)
         if checkpoint:
             accelerator.print(f"resuming from {checkpoint}", flush=True)
         model = build_model(settings, shards, checkpoint)

@@ -57,6 +57,14 @@ def test_readme_command_works_as_typed(command, project):
         assert run(["bash", "-c", command], project).strip()
 
 
+def test_the_proof_of_every_promise_is_there(root):
+    for page in ("README.md", "docs/survival.md"):
+        text = (root / page).read_text(encoding="utf-8")
+        proofs = [name for command in re.findall(r"`pytest ([^`]+)`", text) for name in command.split()]
+        assert len(proofs) >= 8
+        assert [name for name in proofs if not (root / name).is_file()] == []
+
+
 def with_port(command: str) -> list[str]:
     """The launch on a free port, training less."""
     return [*command.replace("launch ", "launch --main_process_port 0 ").split(), *LESS]

@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,6 +105,14 @@ def _problems(checkpoint: Path, accelerator: "Accelerator") -> list[str]:
     return list(dict.fromkeys(gather_object(mine) if accelerator.num_processes > 1 else mine))
 
 
+def resume_again(resume: str, output_dir: Path, environment: Mapping[str, str]) -> str:
+    """What `resume_from_checkpoint` means to a run that its launcher has started again: its own newest checkpoint.
+
+    Else `none`, or an older checkpoint, would undo with each restart what had been trained."""
+    restarted = any(int(environment.get(name, 0)) for name in ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT"))
+    return "auto" if restarted and checkpoints(output_dir) else resume
+
+
 def peek(resume: str, output_dir: Path) -> dict[str, Any] | None:
     """The state of the checkpoint a run will probably resume from, unverified; None where there is none to read."""
     for folder in reversed(checkpoints(output_dir) if resume == "auto" else [Path(resume)]):
@@ -142,12 +151,12 @@ def rotate(output_dir: Path, keep: int) -> None:
     """Remove the checkpoints that are neither among the `keep` newest nor the one with the lowest held-out loss.
 
     Called after a save, which has just been read back and verified, and is the newest. keep 0 removes none. A folder
-    first leaves sight, then a thread deletes it: large ones take seconds."""
+    first leaves sight, then a thread deletes it: large ones take seconds, which the end of the process waits for."""
     losses = {_step(path): _eval_loss(path) for path in checkpoints(output_dir)}
     for step in to_remove(losses, keep):
         aside = output_dir / f"{STAGING}old-checkpoint-{step}"
         (output_dir / f"checkpoint-{step}").rename(aside)
-        threading.Thread(target=shutil.rmtree, args=(aside, True), daemon=True).start()
+        threading.Thread(target=shutil.rmtree, args=(aside, True)).start()
 
 
 def to_remove(losses: dict[int, float | None], keep: int) -> list[int]:

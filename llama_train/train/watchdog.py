@@ -62,9 +62,7 @@ class Watchdog:
         self._position: tuple[int, str, int, int] = (0, "start", 0, 0)
         self._stall = (0, 0.0)  # beats, seconds since
         self._slowest: dict[str, float] = {}  # seconds by place
-        self._awake = (
-            0.0  # seconds this process has run: unlike the clock, it stands still while the process is stopped
-        )
+        self._awake = 0.0  # seconds this process has run: a clock that stands still while the process is stopped
         self._own = Position(0, *self._position[:3], 0.0, FIRST, "", False)
         others = range(1, self._world) if self._rank == 0 else range(1)  # the main process hears all, they hear only it
         self._known = dict.fromkeys(others, self._own)

@@ -12,6 +12,7 @@ from llama_train.train.checkpoint import (
     move_aside,
     open_output_dir,
     peek,
+    resume_again,
     rotate,
     to_remove,
 )
@@ -85,6 +86,15 @@ def test_peeking_reads_the_newest_state_that_can_be_read(tmp_path):
     assert peek("auto", tmp_path)["step"] == 2
     assert peek(str(tmp_path / "checkpoint-2"), tmp_path)["step"] == 2
     assert peek("none", tmp_path) is None
+
+
+@pytest.mark.parametrize("name", ["TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT"])
+def test_a_restarted_run_goes_on_whatever_it_was_first_started_from(tmp_path, name):
+    assert resume_again("none", tmp_path, {name: "1"}) == "none", "nothing saved yet"
+    make(tmp_path, "checkpoint-2")
+    assert resume_again("none", tmp_path, {name: "1"}) == "auto"
+    assert resume_again("/some/checkpoint-9", tmp_path, {name: "2"}) == "auto"
+    assert resume_again("none", tmp_path, {name: "0"}) == resume_again("none", tmp_path, {}) == "none"
 
 
 def test_staging_folders_of_a_killed_run_are_removed(tmp_path):

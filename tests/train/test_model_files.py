@@ -14,7 +14,13 @@ from llama_train.train.model_files import description, gathered, plan_files, saf
 
 @pytest.fixture(params=[False, True], ids=["untied", "tied"])
 def model(request):
-    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 96}
+    sizes = {
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "vocab_size": 96,
+    }
     torch.manual_seed(0)
     return LlamaForCausalLM(LlamaConfig(**sizes, num_key_value_heads=2, tie_word_embeddings=request.param))
 
