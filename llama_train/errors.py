@@ -22,7 +22,7 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        print(f"{_label()}: interrupted", file=sys.stderr)
+        print(f"{label()}: interrupted", file=sys.stderr)
         raise SystemExit(130) from None
     except BrokenPipeError:  # the reader, such as `head`, has seen enough; Python would complain again while it closes
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -30,11 +30,12 @@ def one_line_errors() -> Iterator[None]:
     except (ValueError, OSError, FloatingPointError, ImportError) as error:
         if os.environ.get(DEBUG) == "1":
             raise
-        print(f"{_label()}: {_one_line(error)}", file=sys.stderr)
+        print(f"{label()}: {_one_line(error)}", file=sys.stderr)
         raise SystemExit(1) from None
 
 
-def _label() -> str:
+def label() -> str:
+    """How this process' errors begin."""
     rank = os.environ.get("RANK") or "0"
     return "error" if rank == "0" else f"error (process {rank})"
 

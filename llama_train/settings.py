@@ -82,8 +82,8 @@ class PretrainSettings:
     decay_steps: int | float | None = None  # wsd only; below 1: share of the run [0.2]
 
     # trouble
-    spike_threshold: float | None = None  # leave out batches so many deviations above the last 128 (OLMo 2: 6), and NaN; 10 at most
-    hang_timeout: float = 45.0  # seconds without progress in which a process is declared hung; 0: never
+    spike_threshold: float | None = None  # leave out batches so many deviations above the last 128, and NaN (OLMo 2: 6)
+    hang_timeout: float = 45.0  # seconds without progress after which a process is called hung; 0: never
 
     # evaluation
     eval_steps: int = 500  # 0: only before the first step and after the last

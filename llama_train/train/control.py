@@ -35,9 +35,7 @@ class Control:
             signal.signal(number, signal.SIG_IGN if self.told_to_stop else handler)
 
     def sum(self, *values: float) -> list[float]:
-        """The values' sums over all processes, in float64, the same bits on each. Every process must call it.
-
-        Raises ConnectionError when another process is gone."""
+        """The values' sums over all processes, in float64, the same bits on each. Every process must call it."""
         return self._reduce(values, dist.ReduceOp.SUM)
 
     def min(self, *values: float) -> list[float]:
@@ -48,11 +46,21 @@ class Control:
         if self.group is None:
             return list(values)
         together = torch.tensor(values, dtype=torch.float64)
-        try:
-            dist.all_reduce(together, op=how, group=self.group)
-        except RuntimeError as error:
-            raise ConnectionError(f"another process is gone ({str(error).splitlines()[0]}): see what it said") from None
+        dist.all_reduce(together, op=how, group=self.group)
         return together.tolist()
 
     def _note(self, _number: int, _frame: FrameType | None) -> None:
         self.told_to_stop = True
+
+
+def explained(error: RuntimeError) -> OSError | None:
+    """What torch means by an error that the end of another process has caused; None for its other errors."""
+    text = str(error)
+    if "DataLoader worker" in text:
+        return ChildProcessError(
+            "a data worker was killed (out of memory?): lower dataloader_num_workers, or start again: the run goes on from "
+            "its newest checkpoint"
+        )
+    if "gloo" in text or "onnection closed by peer" in text or isinstance(error, dist.DistBackendError):
+        return ConnectionError(f"another process is gone, see what it said ({text.splitlines()[0]})")
+    return None

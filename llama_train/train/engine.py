@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.distributed as dist
 
 from llama_train.train.tracking import tracker_names
 
@@ -69,6 +70,7 @@ def build_accelerator(settings: "PretrainSettings", accumulation: int) -> "Accel
     from accelerate import Accelerator
     from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 
+    _meet_again()
     options: dict[str, Any] = {
         "gradient_accumulation_steps": accumulation,
         "log_with": tracker_names(settings) or None,
@@ -85,6 +87,19 @@ def build_accelerator(settings: "PretrainSettings", accumulation: int) -> "Accel
         accelerator = Accelerator(cpu=cpu, mixed_precision=precision, kwargs_handlers=[ddp], **options)
     _check_got(accelerator, engine, processes)
     return accelerator
+
+
+def _meet_again() -> None:
+    """After a restart by torchrun's agent: the processes meet under a name of this attempt.
+
+    The agent keeps its store, and in it where the ended processes were to be found (pytorch#135712): with torch 2.13 and
+    gloo, most restarts ended in "connection refused" or hung."""
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    if attempt == "0" or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return
+    store = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+    rank, world = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE"))
+    dist.init_process_group(store=dist.PrefixStore(f"attempt {attempt}", store), rank=rank, world_size=world)
 
 
 def describe(accelerator: "Accelerator", bf16: bool) -> str:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llama_train.train.control import explained
 from llama_train.train.isolation import check_isolation
 from llama_train.train.run import Run
 
@@ -31,31 +32,41 @@ def train(
     Returns the newest figures (on the main process); `stopped` is true where SIGTERM or SIGUSR1 ended the run early,
     after a checkpoint. Raises FloatingPointError when loss, gradients or weights are not finite (or too often spike),
     before anything is saved from them, ValueError when `checkpoint` is another run's, OSError when a checkpoint cannot be
-    written, ConnectionError when another process is gone."""
-    with Run(model, rows, eval_rows, settings, plan, accelerator, control, checkpoint) as run:
-        if eval_rows and run.step == 0:
+    written, ConnectionError when another process or a data worker is gone."""
+    try:
+        with Run(model, rows, eval_rows, settings, plan, accelerator, control, checkpoint) as run:
+            return _train(run)
+    except RuntimeError as error:
+        if (plain := explained(error)) is None:
+            raise
+        raise plain from None
+
+
+def _train(run: Run) -> dict[str, Any]:
+    settings, last_step = run.settings, run.plan.steps
+    if run.eval_rows and run.step == 0:
+        run.evaluate()
+    first = settings.packing
+    while run.step < last_step and not run.stopped:
+        micro_batches = run.next_batch()
+        if first:
+            check_isolation(run.model, micro_batches[0], run.accelerator)
+            first = False
+        if not run.update(micro_batches):
+            run.leave_out(micro_batches)
+            continue
+        run.look_up()
+        last = run.step == last_step
+        saving = last or run.stopped or is_due(run.step, settings.save_steps)
+        evaluating = run.eval_rows and not run.stopped and (last or is_due(run.step, settings.eval_steps))
+        if saving or evaluating or is_due(run.step, settings.logging_steps):
+            run.log()
+        if evaluating:
             run.evaluate()
-        first = settings.packing
-        while run.step < plan.steps and not run.stopped:
-            micro_batches = run.next_batch()
-            if first:
-                check_isolation(run.model, micro_batches[0], accelerator)
-                first = False
-            if not run.update(micro_batches):
-                run.leave_out(micro_batches)
-                continue
+        if saving or run.stopped:
+            run.save()
             run.look_up()
-            last = run.step == plan.steps
-            saving = last or run.stopped or is_due(run.step, settings.save_steps)
-            evaluating = eval_rows and not run.stopped and (last or is_due(run.step, settings.eval_steps))
-            if saving or evaluating or is_due(run.step, settings.logging_steps):
-                run.log()
-            if evaluating:
-                run.evaluate()
-            if saving or run.stopped:
-                run.save()
-                run.look_up()
-        return run.finish()
+    return run.finish()
 
 
 def is_due(step: int, interval: int) -> bool:

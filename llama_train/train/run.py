@@ -72,7 +72,6 @@ class Run:
             (self.output_dir / "config.yaml").write_text(settings_to_yaml(settings), encoding="utf-8")
         self.tracker = Tracker(settings, accelerator, plan.steps, self.state["step"])
         self.guard = Guard(settings.spike_threshold, control)
-        self.watchdog = Watchdog(accelerator, settings.hang_timeout, self.output_dir)
         self.saver = Saver(
             accelerator,
             control,
@@ -94,6 +93,7 @@ class Run:
         self.losses: list[float] = []  # since the last log
         self.meter = Meter(plan.flops_per_token, accelerator.device, settings.bf16, accelerator.num_processes)
         self.model.train()
+        self.watchdog = Watchdog(accelerator, settings.hang_timeout, self.output_dir)  # last: it watches from now on
 
     def __enter__(self) -> "Run":
         return self
@@ -108,7 +108,7 @@ class Run:
 
     def next_batch(self) -> list[dict[str, Any]]:
         """This process' micro-batches of the next global batch, on its device."""
-        self.watchdog.beat(self.step, "data")
+        self.watchdog.beat(self.step + 1, "data")
         left_out = self.state["ledger"][-1]["skipped_batches"]
         while self.state["batch"] in left_out:  # by the guard, before the run went back
             self.state["batch"] += 1
@@ -130,13 +130,19 @@ class Run:
 
     def update(self, micro_batches: list[dict[str, Any]]) -> bool:
         """One optimizer step; False where the guard refused it, and `leave_out` is to follow."""
-        self.watchdog.beat(self.step, "update")
         self.rate = learning_rate(self.step, **self.plan.schedule)
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate
-        max_grad_norm = self.settings.max_grad_norm
         self.guard.recall(self.state["losses"], self.state["grad_norms"])
-        train_step(self.model, self.optimizer, micro_batches, self.accelerator, max_grad_norm, self.guard)
+        train_step(
+            self.model,
+            self.optimizer,
+            micro_batches,
+            self.accelerator,
+            self.settings.max_grad_norm,
+            self.guard,
+            progress=lambda place: self.watchdog.beat(self.step + 1, place),
+        )
         if self.guard.verdict:
             return False
         self.guard.remember()

@@ -5,7 +5,8 @@ number: never an average of averages, so the gradient does not depend on how the
 #34242)."""
 
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch.nn.parallel import DistributedDataParallel
@@ -35,6 +36,7 @@ def train_step(
     accelerator: "Accelerator",
     max_grad_norm: float,
     guard: "Guard | None" = None,
+    progress: Callable[[Literal["forward", "backward"]], None] = lambda place: None,
 ) -> tuple[torch.Tensor, torch.Tensor | float]:
     """Forward, backward, clip and update.
 
@@ -45,7 +47,7 @@ def train_step(
 
     A guard judges the loss before the last backward pass and the norm before the update. Where it refuses
     (`guard.verdict`) there was no update, but gradients are left to be cleared; only DeepSpeed has made its update when
-    its norm is known."""
+    its norm is known. `progress` is told where the step is."""
     deepspeed = accelerator.distributed_type == "DEEPSPEED"
     counted = accelerator.reduce(torch.stack([counted_tokens(batch) for batch in micro_batches]).sum(), reduction="sum")
     if guard and guard.threshold is not None and deepspeed and len(micro_batches) > 1:
@@ -61,12 +63,14 @@ def train_step(
     losses = []
     for number, batch in enumerate(micro_batches, 1):
         with accelerator.accumulate(model):
+            progress("forward")
             loss = model(**batch, num_items_in_batch=counted).loss
             losses.append(loss.detach())
             if guard and number == len(micro_batches) and not guard.accepts_loss(torch.stack(losses).sum()):
                 if isinstance(model, DistributedDataParallel):  # it waits for this pass: let it have one, of nothing
                     accelerator.backward(loss * 0)
                 return torch.stack(losses).sum(), math.nan
+            progress("backward")
             accelerator.backward(loss * scale, **options)  # DeepSpeed clips and steps in here, on the last one
             if accelerator.sync_gradients and not deepspeed:
                 grad_norm = accelerator.clip_grad_norm_(model.parameters(), max_grad_norm or math.inf)

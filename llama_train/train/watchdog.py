@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import torch
 from torch.distributed import TCPStore
 
-from llama_train.errors import HUNG
+from llama_train.errors import HUNG, label
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -175,8 +175,7 @@ class Watchdog:
 
     def _report(self, step: int, sentence: str) -> None:
         folder = self._output_dir / f"hang-{step}"
-        who = "error" if self._rank == 0 else f"error (process {self._rank})"
-        line = f"{who}: the run hangs: {sentence}; stacks are in {folder}; started again, it goes on from its newest checkpoint"
+        line = f"{label()}: the run hangs: {sentence}; stacks in {folder}; started again, it goes on from the newest checkpoint"
         # not through sys.stderr, whose lock the main thread may hold; in one piece, since all processes write at once
         stacks = _stacks()
         os.write(2, f"{line}\n{stacks}".encode(errors="replace"))
