@@ -5,13 +5,20 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python;
 	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1 && echo $$python && break; done)
 BIN := .venv/bin
 
-.PHONY: quickstart test check format clean
+.PHONY: quickstart test soak check audit format clean
 
 quickstart: .venv/installed  ## raw text -> tokenizer -> shards -> training -> evaluation -> a sample; DATA=DIR takes your own text
 	$(BIN)/python recipes/quickstart.py $(if $(DATA),--data "$(DATA)") $(ARGS)
 
 test: .venv/installed  ## all tests; those that need a GPU are skipped where there is none
 	$(BIN)/python -m pytest $(ARGS)
+
+soak: .venv/installed  ## an hour of random faults, 200 kills, the whole square of engines and process counts
+	$(BIN)/python -m tests.survival.soak $(ARGS)
+
+audit: .venv/installed  ## known vulnerabilities in what is installed; needs the network
+	test -x .venv/audit/bin/pip-audit || { $(BIN)/python -m venv .venv/audit && .venv/audit/bin/pip install --quiet pip-audit; }
+	$(BIN)/python .ci/audit.py .venv/audit/bin/pip-audit
 
 check: .venv/installed  ## style and types
 	$(BIN)/ruff check .

@@ -47,6 +47,9 @@ def _parser() -> argparse.ArgumentParser:
         "differences. With a folder: verify a checkpoint, or all of a run's. Exit code 1 where something is wrong.",
         allow_abbrev=False,
     )
+    check.add_argument(
+        "--cluster", action="store_true", help="under accelerate launch: look at all machines before the first step"
+    )
     check.set_defaults(verb=_check)
 
     evaluate = verbs.add_parser("evaluate", help="loss and bits per byte of a checkpoint on text files")
@@ -76,6 +79,12 @@ def _plan(options: argparse.Namespace) -> None:
 
 
 def _check(options: argparse.Namespace) -> None:
+    if options.cluster:
+        from llama_train.cluster import check_cluster
+        from llama_train.settings import load_settings
+
+        check_cluster(load_settings(options.rest))
+        return
     if options.rest and Path(options.rest[0]).is_dir():
         from llama_train.check_folder import check_folder
 

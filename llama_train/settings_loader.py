@@ -56,6 +56,8 @@ def _read_yaml(file: Path) -> dict[str, Any]:
             where = f"{file}: line {mark.line + 1 if mark else '?'}"
             if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
                 raise ValueError(f"{where}: YAML anchors and aliases are not used here")
+            if getattr(event, "tag", None):  # PyYAML raises whatever a tag's constructor raises
+                raise ValueError(f"{where}: not valid YAML for settings: tags (!!...) are not used here")
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > 2 or (depth == 2 and isinstance(event, yaml.MappingStartEvent)):
                 raise ValueError(f"{where}: settings are flat, one `key: value` a line")

@@ -62,24 +62,22 @@ def pretrain(settings: PretrainSettings) -> None:
 
     logging.disable_progress_bar()  # transformers' own, for each file it reads or writes
     accelerator = build_accelerator(settings, run.accumulation)
-    accelerator.print(describe(accelerator, settings.bf16), flush=True)
     if accelerator.is_main_process:
+        print(describe(accelerator, settings.bf16), flush=True)
         open_output_dir(output_dir)
     with Control(accelerator) as control:
         control.sum(0)  # the folder is there, and what a killed run left in it is gone
         checkpoint = find_checkpoint(resume, output_dir, accelerator, control)
-        if checkpoint:
-            accelerator.print(f"resuming from {checkpoint}", flush=True)
+        if checkpoint and accelerator.is_main_process:
+            print(f"resuming from {checkpoint}", flush=True)
         model = build_model(settings, shards, checkpoint)
         start_trackers(settings, accelerator)
         figures = train(model, rows, eval_rows, settings, run, accelerator, control, checkpoint)
-    if figures["stopped"]:
-        accelerator.print(
-            f"told to stop: saved at step {figures['step']}; the same command goes on from there", flush=True
-        )
-        raise SystemExit(PREEMPTED)
     if accelerator.is_main_process:
-        print(report(settings, run, figures), flush=True)
+        stopped = f"told to stop: saved at step {figures['step']}; the same command goes on from there"
+        print(stopped if figures["stopped"] else report(settings, run, figures), flush=True)
+    if figures["stopped"]:
+        raise SystemExit(PREEMPTED)
 
 
 def find_tokenizer(settings: PretrainSettings, shards: "Shards") -> str | None:

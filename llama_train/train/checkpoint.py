@@ -82,10 +82,9 @@ def find_checkpoint(resume: str, output_dir: Path, accelerator: "Accelerator", c
         problems = _problems(checkpoint, accelerator)
         if not problems:
             return checkpoint
-        accelerator.print(
-            f"{checkpoint} is damaged and moved to {output_dir / 'quarantine'}: {'; '.join(problems)}", flush=True
-        )
         if accelerator.is_main_process:
+            moved = f"{checkpoint} is damaged and moved to {output_dir / 'quarantine'}"
+            print(f"{moved}: {'; '.join(problems)}", flush=True)
             (output_dir / "quarantine").mkdir(exist_ok=True)
             checkpoint.rename(_unused(output_dir / "quarantine", f"{checkpoint.name}-"))
         control.sum(0)  # before anyone looks again
