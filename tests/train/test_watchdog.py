@@ -197,7 +197,7 @@ def test_a_restarted_run_goes_on_from_its_newest_checkpoint(root, tiny_shards, t
     text = (tmp_path / "log").read_text()
     assert re.search(
         r"^error: the run hangs: process 1 not heard of for \d+ s .* last known in \w+ of step \d+;", text, re.M
-    )
+    ), text
     assert re.search(r"^resuming from .*/checkpoint-[123]00$", text, re.M)
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     steps = [row["step"] for row in map(json.loads, lines) if "loss" in row]
