@@ -13,8 +13,9 @@ quickstart: .venv/installed  ## raw text -> tokenizer -> shards -> training -> e
 test: .venv/installed  ## all tests; those that need a GPU are skipped where there is none
 	$(BIN)/python -m pytest $(ARGS)
 
-soak: .venv/installed  ## an hour of random faults, 200 kills, the whole square of engines and process counts
-	$(BIN)/python -m tests.survival.soak $(ARGS)
+soak: .venv/installed  ## 200 kills, every pair of engines and process counts up to four, an hour of random faults
+	LLAMA_TRAIN_KILLS=200 LLAMA_TRAIN_WORLDS=all $(BIN)/python -m pytest tests/survival
+	$(BIN)/python -m tests.survival.soak --minutes 60 $(ARGS)
 
 audit: .venv/installed  ## known vulnerabilities in what is installed; needs the network
 	test -x .venv/audit/bin/pip-audit || { $(BIN)/python -m venv .venv/audit && .venv/audit/bin/pip install --quiet pip-audit; }

@@ -57,6 +57,7 @@ def pretrain(settings: PretrainSettings) -> None:
     output_dir, processes = Path(settings.output_dir), asked(os.environ)[1]
     resume = resume_again(settings.resume_from_checkpoint, output_dir, os.environ)
     saved = peek(resume, output_dir)
+    asked_for = settings
     settings = keep_global_batch(settings, plan(settings, processes).rows_per_step, processes, saved)
     run = plan(settings, processes)
 
@@ -64,6 +65,9 @@ def pretrain(settings: PretrainSettings) -> None:
     accelerator = build_accelerator(settings, run.accumulation)
     if accelerator.is_main_process:
         print(describe(accelerator, settings.bf16), flush=True)
+        if settings is not asked_for:
+            share = f"{settings.per_device_train_batch_size} rows x accumulation {run.accumulation} x {processes}"
+            print(f"the checkpoint's global batch of {run.rows_per_step} rows is kept: {share} processes", flush=True)
         open_output_dir(output_dir)
     with Control(accelerator) as control:
         control.sum(0)  # the folder is there, and what a killed run left in it is gone
@@ -74,7 +78,8 @@ def pretrain(settings: PretrainSettings) -> None:
         start_trackers(settings, accelerator)
         figures = train(model, rows, eval_rows, settings, run, accelerator, control, checkpoint)
     if accelerator.is_main_process:
-        stopped = f"told to stop: saved at step {figures['step']}; the same command goes on from there"
+        where = f"saved at step {figures['step']}" if figures["step"] else "nothing trained yet"
+        stopped = f"told to stop: {where}; the same command goes on from there"
         print(stopped if figures["stopped"] else report(settings, run, figures), flush=True)
     if figures["stopped"]:
         raise SystemExit(PREEMPTED)

@@ -10,6 +10,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -183,6 +184,8 @@ def _deepspeed_plugin(settings: "PretrainSettings", accumulation: int, processes
         raise ValueError(
             f"DeepSpeed was asked for and is not installed: pip install 'llama_train[deepspeed]' ({error})"
         ) from None
+    if cpu:
+        _load_kernel()
     # DeepSpeed calls collectives that torch 2.13 renamed: once per call on a terminal is too much
     warnings.filterwarnings("ignore", message="`torch.distributed.*is deprecated", category=FutureWarning)
     config = plugin.deepspeed_config
@@ -194,6 +197,25 @@ def _deepspeed_plugin(settings: "PretrainSettings", accumulation: int, processes
     config["zero_allow_untested_optimizer"] = True  # torch's own fused AdamW, the same as without DeepSpeed
     config["zero_optimization"]["stage3_gather_16bit_weights_on_model_save"] = True  # the whole weights, in fp32 here
     return plugin
+
+
+def _load_kernel() -> None:
+    """Build or load DeepSpeed's communication kernel, one process of this user at a time.
+
+    torch guards the build with a file that a killed process leaves behind, and waits for it without end. A file found
+    while this lock is held, which ends with its process, is such a one."""
+    import fcntl
+
+    from deepspeed.accelerator import get_accelerator
+    from torch.utils.cpp_extension import get_default_build_root
+
+    cache = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or get_default_build_root())
+    cache.mkdir(parents=True, exist_ok=True)
+    with open(cache / ".llama_train", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        for left in cache.glob("**/deepspeed_shm_comm/lock"):
+            left.unlink(missing_ok=True)
+        get_accelerator().create_op_builder("ShareMemCommBuilder").load()
 
 
 def _check_got(accelerator: "Accelerator", engine: str, processes: int) -> None:

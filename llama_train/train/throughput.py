@@ -54,7 +54,8 @@ def peak_flops(device: torch.device, bf16: bool) -> tuple[float, str]:
 
 def _measured_peak(device: torch.device, dtype: torch.dtype) -> float:
     size = 1024 if device.type == "cpu" else 4096
-    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    own = torch.Generator(device)  # the global one is a run's own: a resumed run must find it as it was saved
+    a, b = (torch.randn(size, size, device=device, generator=own).to(dtype) for _ in range(2))
     best = float("inf")
     for _ in range(8):  # the first ones warm up
         if device.type == "cuda":

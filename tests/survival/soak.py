@@ -5,6 +5,7 @@ python -m tests.survival.soak [--minutes 60] [--every 180] [--seed 0]"""
 
 import argparse
 import json
+import math
 import os
 import random
 import resource
@@ -33,8 +34,8 @@ SETTINGS = """--hidden_size 128 --intermediate_size 384 --num_hidden_layers 4 --
 --max_length 256 --per_device_train_batch_size 8 --use_cpu --bf16 false --cpu_threads 1 --max_steps 10000000 --warmup_steps 100
 --lr_scheduler_type constant --learning_rate 0.001 --logging_steps 10 --save_steps 40"""
 PROCESSES = 2
-STUCK = 5  # starts without a new checkpoint after which a person would have to look
-SETTLED = 45  # seconds after which a process' memory is expected to stay as it is
+STUCK = 600  # seconds without a new checkpoint after which a person would have to look
+SETTLED = 120  # seconds after which a process' memory is expected to stay as it is
 
 
 class Soak:
@@ -43,7 +44,8 @@ class Soak:
     def __init__(self, folder: Path, seed: int):
         self.folder, self.out, self.draw = folder, folder / "run", random.Random(seed)
         self.launcher: psutil.Popen | None = None
-        self.starts = self.fruitless = self.newest = 0
+        self.starts = self.newest = 0
+        self.advanced = time.monotonic()
         self.samples: dict[tuple[int, float], list[tuple[float, float, int]]] = {}  # process -> age, MB, handles
         self.faults: dict[str, int] = {}
 
@@ -57,9 +59,13 @@ class Soak:
                 command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True
             )
         self.starts += 1
+
+    def stuck(self) -> bool:
+        """Whether it has got no further for so long that a person would have to look."""
         newest = max([step(path) for path in self.out.glob("checkpoint-*")], default=0)
-        self.fruitless = 0 if newest > self.newest else self.fruitless + 1
-        self.newest = max(newest, self.newest)
+        if newest > self.newest:
+            self.newest, self.advanced = newest, time.monotonic()
+        return time.monotonic() - self.advanced > STUCK
 
     def workers(self) -> list[psutil.Process]:
         """The processes that train."""
@@ -132,12 +138,13 @@ def slope(lives: list[list[tuple[float, float]]]) -> float | None:
     return sum(float(a @ b) for a, b in zip(x, y, strict=True)) / spread * 3600 if spread else None
 
 
-def soak(run: Soak, minutes: float, every: float) -> float:
-    """Go on for so many minutes, with a fault at a random moment of each `every` seconds. Returns the seconds it took."""
+def soak(run: Soak, seconds: float, every: float) -> None:
+    """Look after the run for so long, with a fault at a random moment of each `every` seconds."""
     begun = time.monotonic()
-    run.start()
     due = every * run.draw.uniform(0.5, 1)
-    while (now := time.monotonic() - begun) < minutes * 60 and run.fruitless < STUCK:
+    while (now := time.monotonic() - begun) < seconds and not run.stuck():
+        if run.launcher is None or run.launcher.poll() is not None:
+            run.start()
         time.sleep(1)
         try:
             run.look()
@@ -146,39 +153,41 @@ def soak(run: Soak, minutes: float, every: float) -> float:
                 due = (now // every + 1 + run.draw.random()) * every
         except psutil.Error:  # it ended while it was looked at
             continue
-        if run.launcher.poll() is not None:
-            run.start()
-    wall = time.monotonic() - begun
-    run.launcher.terminate()  # the launcher tells the processes, and they save
-    try:
-        run.launcher.wait(90)
-    except psutil.TimeoutExpired:
-        run.end(signal.SIGKILL)
-    return wall
 
 
-def figures(run: Soak, wall: float) -> dict[str, Any]:
-    """What is to be told of it. Goodput: the time that the steps which count would have taken without a fault, over all
-    the time; a step's time is the median one's, saves left out."""
+def history(run: Soak) -> list[dict[str, Any]]:
+    """The training rows of metrics.jsonl."""
     rows = [json.loads(line) for line in (run.out / "metrics.jsonl").read_text().splitlines()]
-    steps = [row["step"] for row in rows if "loss" in row]
+    return [row for row in rows if "loss" in row]
+
+
+def figures(run: Soak, seconds: float, every: float) -> dict[str, Any]:
+    """Soak, then look for a sixth of that time what grows without a fault. Goodput: the time that the steps which count
+    would have taken undisturbed, over all the time; a step's time is the median one's, saves left out."""
+    soak(run, seconds, every)
+    tokens = history(run)[-1]["num_input_tokens_seen"]
+    run.samples, before = {}, run.samples
+    soak(run, seconds / 6, math.inf)
+    run.launcher.terminate()  # the launcher tells the processes, and they save
+    with suppress(psutil.TimeoutExpired):
+        run.launcher.wait(90)
+    speed = statistics.median(row["tokens_per_second"] for row in history(run))
+    steps = [row["step"] for row in history(run)]
     newest = max(run.out.glob("checkpoint-*"), key=step)
-    speed = statistics.median(row["tokens_per_second"] for row in rows if "tokens_per_second" in row)
-    tokens = json.loads((newest / "trainer_state.json").read_text())["num_input_tokens_seen"]
     settled = [[sample for sample in life if sample[0] > SETTLED] for life in run.samples.values()]
     return {
-        "minutes": round(wall / 60, 1),
+        "minutes": round(seconds / 60, 1),
         "faults": dict(sorted(run.faults.items())),
         "launches": run.starts,
-        "processes_started": len(run.samples),
+        "restarts": len(before | run.samples) // PROCESSES - 1,
         "steps": step(newest),
-        "goodput": round(tokens / speed / wall, 4),
-        "human_actions": int(run.fruitless >= STUCK),
+        "goodput": round(tokens / speed / seconds, 4),
+        "human_actions": int(run.stuck()),
         "each_step_logged_once": steps == sorted(set(steps)),
         "newest_checkpoint_problems": verify(newest),
         "quarantined": len(list(run.out.glob("quarantine/*"))),
-        "memory_mb_per_hour": slope([[(age, mb) for age, mb, _ in life] for life in settled if life]),
         "memory_mb": max(mb for life in run.samples.values() for _, mb, _ in life),
+        "memory_mb_per_hour": slope([[(age, mb) for age, mb, _ in life] for life in settled if life]),
         "handles_per_hour": slope([[(age, count) for age, _, count in life] for life in settled if life]),
     }
 
@@ -195,20 +204,22 @@ def main() -> None:
     shards(folder / "shards")
     run = Soak(folder, options.seed)
     try:
-        told = figures(run, soak(run, options.minutes, options.every))
+        told = figures(run, options.minutes * 60, options.every)
     finally:
         run.end(signal.SIGKILL)
     print(json.dumps(told, indent=2))
     print(
         "| minutes | faults | restarts | goodput | human actions | memory MB/h | handles/h |\n|---|---|---|---|---|---|---|"
     )
-    restarts = told["processes_started"] // PROCESSES - 1
-    row = [told["minutes"], sum(told["faults"].values()), restarts, f"{told['goodput']:.1%}", told["human_actions"]]
-    row += [
-        round(value, 2) if value is not None else "-"
-        for value in (told["memory_mb_per_hour"], told["handles_per_hour"])
+    row = [
+        told["minutes"],
+        sum(told["faults"].values()),
+        told["restarts"],
+        f"{told['goodput']:.1%}",
+        told["human_actions"],
     ]
-    print("|", " | ".join(map(str, row)), "|")
+    growth = [told["memory_mb_per_hour"], told["handles_per_hour"]]  # None where no process lived for SETTLED seconds
+    print("|", " | ".join(map(str, [*row, *("-" if value is None else round(value, 1) for value in growth)])), "|")
     failed = told["human_actions"] or told["newest_checkpoint_problems"] or not told["each_step_logged_once"]
     if failed:
         print(f"what it said: {folder / 'log.txt'}")
