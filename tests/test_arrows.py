@@ -45,7 +45,8 @@ PACKAGES = ("llama_train", "data_pipelines", "recipes", "benchmarks")
 TORCH_FREE = """
 llama_train.families llama_train.settings llama_train.planner llama_train.cli llama_train.errors
 llama_train.check llama_train.check_shrunk
-llama_train.train.schedule llama_train.train.manifest llama_train.train.ledger llama_train.train.wandb_sync llama_train.data.shards llama_train.data.packing
+llama_train.train.schedule llama_train.train.manifest llama_train.train.ledger llama_train.train.wandb_sync
+llama_train.data.shards llama_train.data.packing
 """.split()
 
 
