@@ -16,8 +16,8 @@ def one_line_errors() -> Iterator[None]:
 
     Of several processes only the first (RANK 0) begins so, the others name themselves: `error (process 3): ...`.
 
-    Those are ValueError, OSError, FloatingPointError and ImportError; anything else is a fault of ours and keeps its
-    traceback, as all do with LLAMA_TRAIN_DEBUG=1.
+    Those are ValueError, OSError, FloatingPointError, ImportError and MemoryError; anything else is a fault of ours and
+    keeps its traceback, as all do with LLAMA_TRAIN_DEBUG=1.
     """
     try:
         yield
@@ -27,7 +27,7 @@ def one_line_errors() -> Iterator[None]:
     except BrokenPipeError:  # the reader, such as `head`, has seen enough; Python would complain again while it closes
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(141) from None
-    except (ValueError, OSError, FloatingPointError, ImportError) as error:
+    except (ValueError, OSError, FloatingPointError, ImportError, MemoryError) as error:
         if os.environ.get(DEBUG) == "1":
             raise
         print(f"{label()}: {_one_line(error)}", file=sys.stderr)

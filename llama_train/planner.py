@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from llama_train.families import CONFIG_FIELDS, count_matmul_parameters, count_parameters, find_family
+from llama_train.planner_memory import state_bytes
 from llama_train.settings import PretrainSettings
 from llama_train.settings_resolve import HYPERPARAMETERS
 from llama_train.train.schedule import count_steps, learning_rate
@@ -162,7 +163,7 @@ def render(plan: Plan) -> str:
         "context": f"{settings.max_length:,} tokens a row (positions up to {settings.max_position_embeddings:,})",
         "FLOPs per token": f"{plan.flops_per_token:.4g} (B: 6N + 6LHQT), {full:.4g} (A: 6N + 12LHQT)",
         "FLOPs of the run": f"{plan.flops_per_token * plan.tokens:.3g} (B)",
-        "memory": f"{16 * plan.parameters / GIB:,.1f} GiB: fp32 weights, gradients and two Adam moments, 4 bytes each; "
+        "memory": f"{state_bytes(plan.parameters) / GIB:,.1f} GiB: fp32 weights, gradients and two Adam moments, 4 bytes each; "
         "without activations",
         "data": f"{settings.dataset_path or 'dataset_path is not set'}: {data}",
         "batch": f"{plan.tokens_per_step:,} tokens a step = {settings.per_device_train_batch_size} rows x "

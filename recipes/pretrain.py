@@ -4,6 +4,7 @@ accelerate launch --config_file accelerate_config.yaml recipes/pretrain.py RECIP
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,16 +38,20 @@ def pretrain(settings: PretrainSettings) -> None:
     from transformers.utils import logging
 
     from llama_train.data.packing import Rows
+    from llama_train.data.remote import with_local_shards
     from llama_train.data.shards import Shards
     from llama_train.train.checkpoint import find_checkpoint, open_output_dir, peek, resume_again
     from llama_train.train.control import Control
     from llama_train.train.engine import asked, build_accelerator, describe
     from llama_train.train.ledger import keep_global_batch
     from llama_train.train.loop import train
+    from llama_train.train.out_of_memory import explain_out_of_memory
     from llama_train.train.tracking import start_trackers
 
     if not settings.dataset_path:
         raise ValueError("dataset_path is not set: give the folder of token shards to train on (see docs/data.md)")
+    given = settings
+    settings = with_local_shards(given)
     shards = Shards(settings.dataset_path)
     rows = Rows(shards, settings.max_length)
     eval_rows = None
@@ -57,19 +62,20 @@ def pretrain(settings: PretrainSettings) -> None:
     output_dir, processes = Path(settings.output_dir), asked(os.environ)[1]
     resume = resume_again(settings.resume_from_checkpoint, output_dir, os.environ)
     saved = peek(resume, output_dir)
-    asked_for = settings
-    settings = keep_global_batch(settings, plan(settings, processes).rows_per_step, processes, saved)
-    run = plan(settings, processes)
+    shared = keep_global_batch(settings, plan(settings, processes).rows_per_step, processes, saved)
+    run = plan(shared, processes)
 
     logging.disable_progress_bar()  # transformers' own, for each file it reads or writes
-    accelerator = build_accelerator(settings, run.accumulation)
+    accelerator = build_accelerator(shared, run.accumulation)
     if accelerator.is_main_process:
         print(describe(accelerator, settings.bf16), flush=True)
-        if settings is not asked_for:
-            share = f"{settings.per_device_train_batch_size} rows x accumulation {run.accumulation} x {processes}"
+        if shared is not settings:
+            share = f"{shared.per_device_train_batch_size} rows x accumulation {run.accumulation} x {processes}"
             print(f"the checkpoint's global batch of {run.rows_per_step} rows is kept: {share} processes", flush=True)
         open_output_dir(output_dir)
-    with Control(accelerator) as control:
+    # what is written down is where the shards are for everyone, not where they lie on this machine
+    settings = replace(shared, dataset_path=given.dataset_path, eval_dataset_path=given.eval_dataset_path)
+    with Control(accelerator) as control, explain_out_of_memory(settings, run, accelerator.device):
         control.sum(0)  # the folder is there, and what a killed run left in it is gone
         checkpoint = find_checkpoint(resume, output_dir, accelerator, control)
         if checkpoint and accelerator.is_main_process:

@@ -14,15 +14,18 @@ ANYTHING = ("",)
 ARROWS: dict[str, tuple[str, ...]] = {
     "llama_train.families": ("transformers",),  # inside llama_config() only: see the torch-free test
     "llama_train.settings": ("llama_train.families", "llama_train.settings", "yaml", "huggingface_hub"),
-    "llama_train.planner": ("llama_train.families", "llama_train.settings", "llama_train.train.schedule"),
+    "llama_train.planner": (
+        *("llama_train.planner", "llama_train.families", "llama_train.settings", "llama_train.train.schedule"),
+    ),
     "llama_train.model": ("llama_train.model", "torch", "transformers"),
     "llama_train.tokenizers": ("llama_train.tokenizers", "tokenizers", "numpy"),
     "llama_train.data": ("llama_train.data", "numpy", "datasets"),
+    "llama_train.data.remote": ("llama_train.data", "fsspec", "filelock", "tqdm"),
     "llama_train.data.batches": ("llama_train.data", "numpy", "torch"),
     "llama_train.train": (
         *("llama_train.train", "llama_train.model", "llama_train.data", "llama_train.families", "llama_train.planner"),
         *("llama_train.settings", "llama_train.pretrained", "torch", "transformers", "accelerate", "deepspeed"),
-        *("numpy", "matplotlib", "tqdm", "safetensors", "wandb", "yaml"),
+        *("numpy", "matplotlib", "tqdm", "safetensors", "wandb", "yaml", "psutil"),
     ),
     "llama_train.train.schedule": (),
     "llama_train.pretrained": ("llama_train.model", "torch", "transformers", "huggingface_hub"),
@@ -43,6 +46,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
 PACKAGES = ("llama_train", "data_pipelines", "recipes", "benchmarks")
 
 TORCH_FREE = """
+llama_train.planner_memory llama_train.data.remote
 llama_train.families llama_train.settings llama_train.planner llama_train.cli llama_train.errors
 llama_train.check llama_train.check_shrunk
 llama_train.train.schedule llama_train.train.manifest llama_train.train.ledger llama_train.train.wandb_sync

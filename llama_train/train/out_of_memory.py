@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from llama_train.settings import PretrainSettings
 
 GIB = 2**30
-SHARE = 0.9  # of the memory may be planned with: the rest is for what `planner_memory` leaves out
+SHARE = 0.85  # of the memory may be planned with: the rest is for buffers and the gaps that allocators leave
 MOST_PROCESSES = 4096
 # torch.OutOfMemoryError is what its own CUDA allocator raises; its CPU allocator, CUDA, NCCL and cuBLAS only say so
 WORDS = ("out of memory", "can't allocate memory", "bad_alloc", "CUBLAS_STATUS_ALLOC_FAILED")
@@ -33,13 +33,14 @@ def explain_out_of_memory(settings: "PretrainSettings", plan: "Plan", device: to
     """Turn this process' running out of memory, on its device or the machine, into a MemoryError of one line.
 
     A file for each process is left in output_dir/out-of-memory. No other process is asked: they may be waiting."""
+    before = psutil.Process().memory_info().rss  # the interpreter and its libraries
     try:
         yield
-    except (MemoryError, torch.OutOfMemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
         on_device = device.type == "cuda" and not (isinstance(error, MemoryError) or "CPUAllocator" in str(error))
-        memory = usable_memory(device if on_device else torch.device("cpu"))
+        memory = usable_memory(device) if on_device else usable_memory(torch.device("cpu")) - before
         evaluating = any(
             frame.f_globals.get("__name__") == "llama_train.train.evaluate"
             for frame, _ in traceback.walk_tb(error.__traceback__)
@@ -73,8 +74,8 @@ def explain(settings: "PretrainSettings", plan: "Plan", engine: str, memory: int
     size, processes = settings.per_device_train_batch_size, plan.num_processes
     state = state_bytes(plan.parameters, engine, processes)
     tried = (
-        f"out of memory: {memory / GIB:.1f} GiB are there for each of {processes} processes ({engine}); weights, gradients "
-        f"and Adam take {state / GIB:.1f} GiB"
+        f"out of memory: {_gib(memory)} are there for {'each process' if processes > 1 else 'one process'} ({engine}); "
+        f"weights, gradients and Adam take {_gib(state)}"
     )
     if evaluating:
         rows = settings.per_device_eval_batch_size
@@ -82,9 +83,13 @@ def explain(settings: "PretrainSettings", plan: "Plan", engine: str, memory: int
         tried += f", the evaluation had {rows} rows of {settings.max_length} tokens at a time"
     else:
         needs = activation_bytes(settings, size * settings.max_length, settings.activation_checkpointing)
-        tried += f", activations of {size} rows of {settings.max_length} tokens by estimate {needs / GIB:.1f} GiB"
+        tried += f", activations of {size} rows of {settings.max_length} tokens by estimate {_gib(needs)}"
         advice = None
     return f"{tried}; next: {advice or next_setting(settings, plan, engine, memory)}"
+
+
+def _gib(size: float) -> str:
+    return f"{size / GIB:.3g} GiB"
 
 
 def next_setting(settings: "PretrainSettings", plan: "Plan", engine: str, memory: int) -> str:

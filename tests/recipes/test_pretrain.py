@@ -181,6 +181,19 @@ def test_none_starts_anew_and_keeps_the_earlier_run(tiny_shards, tmp_path):
     assert (tmp_path / "previous-1" / "final" / "model.safetensors").exists()
 
 
+def test_shards_at_a_url_are_the_same_run(tiny_shards, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    words = ["--max_steps", "3", "--eval_dataset_path"]
+    main(arguments(tiny_shards, tmp_path / "here", *words, str(tiny_shards)))
+    fresh_state()
+    main(arguments(tiny_shards.as_uri(), tmp_path / "there", *words, tiny_shards.as_uri()))
+    assert rows(tmp_path / "there") == rows(tmp_path / "here")
+    assert f"\ndataset_path: {tiny_shards.as_uri()}\n" in (tmp_path / "there" / "config.yaml").read_text()
+    fresh_state()
+    main(arguments(tiny_shards, tmp_path / "there", *words, str(tiny_shards), "--max_steps", "4"))  # goes on
+    assert list(rows(tmp_path / "there")) == [1, 2, 3, 4]
+
+
 @pytest.mark.parametrize("scheme", ["packed", "padded"])
 def test_padded_rows_train_like_packed_ones(tiny_shards, one_process, tmp_path, scheme):
     words = ["--max_steps", "20", "--per_device_train_batch_size", "8", "--packing", str(scheme == "packed").lower()]
@@ -244,12 +257,12 @@ def test_nan_stops_the_run_before_anything_is_saved_from_it(tiny_shards, tmp_pat
     words = arguments(tiny_shards, tmp_path, "--max_steps", "8", "--save_steps", "2", "--logging_steps", "100")
     calls = []
 
-    def poisoned(model, *others):
+    def poisoned(model, *others, **options):
         calls.append(model)
         if len(calls) == 2:
             with torch.no_grad():
                 model.model.layers[1].mlp.up_proj.weight[3, 5] = math.nan
-        return train_step(model, *others)
+        return train_step(model, *others, **options)
 
     monkeypatch.setattr("llama_train.train.run.train_step", poisoned)
     layer = "model.layers.1.mlp.up_proj"
@@ -309,6 +322,8 @@ def test_too_little_room_is_seen_before_anything_is_written(tiny_shards, tmp_pat
         (["--max_length", "100000", "--max_position_embeddings", "100000"], "context longer than the rows"),
         (["--dataset_path", "nowhere"], "nowhere"),
         (["--eval_dataset_path", "nowhere"], "nowhere"),
+        (["--dataset_path", "file:///nowhere"], "file:///nowhere holds no token shards"),
+        (["--output_dir", "s3://bucket/run"], "output_dir: s3://bucket/run is a URL, it must be a folder"),
         (["--report_to", "nosuchtracker"], "nosuchtracker"),
         (["--resume_from_checkpoint", "nowhere"], "nowhere is not a good checkpoint .manifest.json is missing"),
         (["--learning_rat", "1"], "learning_rate"),

@@ -10,8 +10,10 @@ import accelerate  # noqa: F401  what a run imports is not to count
 import matplotlib.pyplot  # noqa: F401
 import psutil
 import torch
-import transformers.utils  # noqa: F401
+import torch._dynamo  # noqa: F401
+import transformers.generation  # noqa: F401
 
+import llama_train.model.llama  # noqa: F401
 import llama_train.train.loop  # noqa: F401
 from llama_train.errors import one_line_errors
 from recipes.pretrain import main
