@@ -276,7 +276,9 @@ def test_nan_stops_the_run_before_anything_is_saved_from_it(tiny_shards, tmp_pat
 
 def test_weights_spoilt_by_an_update_are_not_saved(tiny_shards, tmp_path):
     words = "--learning_rate 1e30 --warmup_steps 0 --max_steps 3 --max_grad_norm 0 --save_steps 1 --save_total_limit 1"
-    with pytest.raises(FloatingPointError, match="step [12] cannot be trusted: .* nan, first in .*nothing was saved from it"):
+    with pytest.raises(
+        FloatingPointError, match="step [12] cannot be trusted: .* nan, first in .*nothing was saved from it"
+    ):
         main(arguments(tiny_shards, tmp_path, *words.split()))
     for file in tmp_path.glob("*/model.safetensors"):
         assert all(tensor.isfinite().all() for tensor in load_file(file).values())
