@@ -4,6 +4,7 @@ accelerate launch --config_file accelerate_config.yaml recipes/pretrain.py RECIP
 
 import os
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,7 +42,7 @@ def pretrain(settings: PretrainSettings) -> None:
     from llama_train.data.remote import with_local_shards
     from llama_train.data.shards import Shards
     from llama_train.train.checkpoint import find_checkpoint, open_output_dir, peek, resume_again
-    from llama_train.train.control import Control
+    from llama_train.train.control import Control, explained_ends
     from llama_train.train.engine import asked, build_accelerator, describe
     from llama_train.train.ledger import keep_global_batch
     from llama_train.train.loop import train
@@ -72,10 +73,11 @@ def pretrain(settings: PretrainSettings) -> None:
         if shared is not settings:
             share = f"{shared.per_device_train_batch_size} rows x accumulation {run.accumulation} x {processes}"
             print(f"the checkpoint's global batch of {run.rows_per_step} rows is kept: {share} processes", flush=True)
-        open_output_dir(output_dir)
     # what is written down is where the shards are for everyone, not where they lie on this machine
     settings = replace(shared, dataset_path=given.dataset_path, eval_dataset_path=given.eval_dataset_path)
-    with Control(accelerator) as control, explain_out_of_memory(settings, run, accelerator.device):
+    alone = open_output_dir(output_dir) if accelerator.is_main_process else nullcontext()
+    memory = explain_out_of_memory(settings, run, accelerator.device)
+    with explained_ends(), alone, Control(accelerator) as control, memory:
         control.sum(0)  # the folder is there, and what a killed run left in it is gone
         checkpoint = find_checkpoint(resume, output_dir, accelerator, control)
         if checkpoint and accelerator.is_main_process:
@@ -168,7 +170,8 @@ def report(settings: PretrainSettings, run: Plan, figures: dict[str, Any]) -> st
         before = figures.get("untrained_eval_loss")
         table["held-out loss"] = f"{figures['eval_loss']:.4f} nats per token"
         table["held-out loss"] += f", {before:.4f} before training" if before else ""
-        table["unigram entropy"] = f"{figures['unigram_entropy']:.4f} nats per token of the same text"
+        if figures["unigram_entropy"] is not None:
+            table["unigram entropy"] = f"{figures['unigram_entropy']:.4f} nats per token of the same text"
         table["bits per byte"] = f"{figures['eval_bits_per_byte']:.4f} on the held-out text"
     commands = [f"python -m json.tool --json-lines {settings.output_dir}/metrics.jsonl"]
     if settings.tokenizer_name_or_path:

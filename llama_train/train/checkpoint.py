@@ -3,20 +3,25 @@
 Nothing is believed that has not been verified: a checkpoint with a byte that is not as it was written is moved to
 output_dir/quarantine, and the one before it is taken. All files are safetensors and JSON: loading runs no code."""
 
+import fcntl
 import itertools
 import json
+import os
 import re
 import shutil
+import socket
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load_file
 
 from llama_train.train.fragments import fragments, load_optimizer, load_weights, own, shape_of
-from llama_train.train.manifest import verify
+from llama_train.train.manifest import describe_file, read_manifest, replace_file, verify
 from llama_train.train.model_files import WEIGHTS
 
 if TYPE_CHECKING:
@@ -26,28 +31,51 @@ if TYPE_CHECKING:
     from llama_train.train.control import Control
 
 STAGING = ".staging-"
+LAUNCH = ".launch"  # whose run lies here
 
 
-def open_output_dir(output_dir: Path) -> None:
-    """Create output_dir, see that it can be written, and remove what a killed run left half-written.
+@contextmanager
+def open_output_dir(output_dir: Path, patience: float = 20.0) -> Iterator[None]:
+    """Create output_dir, see that it can be written, keep other runs out of it, remove what a killed run left half-written.
 
-    Raises OSError when it may not be written."""
+    patience: seconds to wait for a run that is ending. Raises OSError when it may not be written, or another run has it."""
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
-        for leftover in output_dir.glob(f"{STAGING}*"):
-            shutil.rmtree(leftover)
-        (output_dir / ".writable").touch()
-        (output_dir / ".writable").unlink()
+        lock = open(output_dir / ".lock", "a+", encoding="utf-8")  # noqa: SIM115  (the system frees it with its process)
     except OSError as error:
         raise OSError(
             f"output_dir {output_dir} cannot be written ({error.strerror}): choose another with --output_dir"
         ) from None
+    with lock:
+        _lock(lock, output_dir, patience)
+        for leftover in output_dir.glob(f"{STAGING}*"):
+            shutil.rmtree(leftover)
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {socket.gethostname()}")
+        lock.flush()
+        yield
+
+
+def _lock(lock: IO[str], output_dir: Path, patience: float) -> None:
+    until = time.monotonic() + patience
+    while True:
+        try:
+            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                lock.seek(0)
+                raise OSError(
+                    f"another run ({lock.read()}) writes to {output_dir}: end it, or choose another --output_dir"
+                ) from None
+            time.sleep(0.2)
+        except OSError:  # a file system without locks
+            return None
 
 
 def move_aside(output_dir: Path, start_step: int) -> None:
     """Move what an earlier run wrote after `start_step` to output_dir/previous-N; all of it where that is 0."""
     later = [path for path in checkpoints(output_dir) if _step(path) > start_step]
-    names = ["final"] if later else []
+    names = [] if _final_step(output_dir) in (None, start_step) else ["final"]
     if start_step == 0:
         later = [path for path in output_dir.glob("checkpoint-*") if path.is_dir()]
         names = ["final", "latest", "metrics.jsonl", "config.yaml", "loss.png", "wandb-run.json", "wandb"]
@@ -57,6 +85,15 @@ def move_aside(output_dir: Path, start_step: int) -> None:
         folder.mkdir()
         for path in earlier:
             path.rename(folder / path.name)
+        point_to_newest(output_dir)
+
+
+def point_to_newest(output_dir: Path) -> None:
+    """Let the file `latest` name the newest checkpoint there is."""
+    if found := checkpoints(output_dir):
+        replace_file(output_dir / "latest", found[-1].name + "\n")
+    else:
+        (output_dir / "latest").unlink(missing_ok=True)
 
 
 def checkpoints(output_dir: Path) -> list[Path]:
@@ -74,6 +111,8 @@ def find_checkpoint(resume: str, output_dir: Path, accelerator: "Accelerator", c
     if resume == "none":
         return None
     if resume != "auto":
+        if not Path(resume).is_dir():
+            raise ValueError(f"resume_from_checkpoint: there is no folder {resume}: name one, or say auto or none")
         if problems := _problems(Path(resume), accelerator):
             raise ValueError(f"resume_from_checkpoint: {resume} is not a good checkpoint ({'; '.join(problems)})")
         return Path(resume)
@@ -87,6 +126,7 @@ def find_checkpoint(resume: str, output_dir: Path, accelerator: "Accelerator", c
             print(f"{moved}: {'; '.join(problems)}", flush=True)
             (output_dir / "quarantine").mkdir(exist_ok=True)
             checkpoint.rename(_unused(output_dir / "quarantine", f"{checkpoint.name}-"))
+            point_to_newest(output_dir)
         control.sum(0)  # before anyone looks again
     if found:
         raise ValueError(
@@ -107,20 +147,34 @@ def _problems(checkpoint: Path, accelerator: "Accelerator") -> list[str]:
 def resume_again(resume: str, output_dir: Path, environment: Mapping[str, str]) -> str:
     """What `resume_from_checkpoint` means to a run that its launcher has started again: its own newest checkpoint.
 
-    Else `none`, or an older checkpoint, would undo with each restart what had been trained."""
+    Else `none`, or an older checkpoint, would undo with each restart what had been trained. Only once this launch has
+    begun to train there (`mark_launch`): what lies there before is another run's."""
     restarted = any(int(environment.get(name, 0)) for name in ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT"))
-    return "auto" if restarted and checkpoints(output_dir) else resume
+    mark = output_dir / LAUNCH
+    ours = restarted and mark.exists() and mark.read_text(encoding="utf-8") == launch_id(environment)
+    return "auto" if ours and checkpoints(output_dir) else resume
+
+
+def mark_launch(output_dir: Path, environment: Mapping[str, str]) -> None:
+    """From now on what lies in output_dir is this launch's run."""
+    replace_file(output_dir / LAUNCH, launch_id(environment))
+
+
+def launch_id(environment: Mapping[str, str]) -> str:
+    """What stays the same when a launcher starts a run's processes again: Slurm's job, torchrun's id, or its process."""
+    job, run = environment.get("SLURM_JOB_ID"), environment.get("TORCHELASTIC_RUN_ID", "none")
+    return job or (run if run != "none" else f"{socket.gethostname()} {os.getppid()}")
 
 
 def peek(resume: str, output_dir: Path) -> dict[str, Any] | None:
-    """The state of the checkpoint a run will probably resume from, unverified; None where there is none to read."""
+    """The state of the checkpoint a run will probably resume from, that file alone verified; None where there is none."""
     for folder in reversed(checkpoints(output_dir) if resume == "auto" else [Path(resume)]):
         try:
-            state = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            file = folder / "trainer_state.json"
+            if describe_file(file) == read_manifest(folder)["files"][file.name]:
+                return json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError, KeyError):
             continue
-        if isinstance(state, dict) and "ledger" in state:
-            return state
     return None
 
 
@@ -171,6 +225,13 @@ def _eval_loss(checkpoint: Path) -> float | None:
         return json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))["eval_loss"]
     except (OSError, ValueError, KeyError):
         return None
+
+
+def _final_step(output_dir: Path) -> int | None:
+    try:
+        return read_manifest(output_dir / "final")["step"]
+    except (ValueError, KeyError):
+        return -1 if (output_dir / "final").exists() else None
 
 
 def _step(checkpoint: Path) -> int:

@@ -4,6 +4,8 @@ It goes over a group of its own on CPU (gloo), so that it neither waits for a GP
 collectives. One small sum each step."""
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -53,14 +55,20 @@ class Control:
         self.told_to_stop = True
 
 
-def explained(error: RuntimeError) -> OSError | None:
-    """What torch means by an error that the end of another process has caused; None for its other errors."""
-    text = str(error)
-    if "DataLoader worker" in text:
-        return ChildProcessError(
-            "a data worker was killed (out of memory?): lower dataloader_num_workers, or start again: the run goes on from "
-            "its newest checkpoint"
-        )
-    if "gloo" in text or "onnection closed by peer" in text or isinstance(error, dist.DistBackendError):
-        return ConnectionError(f"another process is gone, see what it said ({text.splitlines()[0]})")
-    return None
+@contextmanager
+def explained_ends() -> Iterator[None]:
+    """Turn what torch says when another process has ended into an OSError of one line; its other errors stay."""
+    try:
+        yield
+    except RuntimeError as error:
+        text = str(error)
+        if "DataLoader worker" in text:
+            raise ChildProcessError(
+                "a data worker was killed (out of memory?): lower dataloader_num_workers, or start again: the run goes on "
+                "from its newest checkpoint"
+            ) from None
+        if "gloo" in text or "onnection closed by peer" in text or isinstance(error, dist.DistError):
+            raise ConnectionError(
+                "another process is gone, see what it said; started again, the run goes on from its newest checkpoint"
+            ) from None
+        raise

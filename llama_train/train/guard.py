@@ -8,6 +8,7 @@ DeepSpeed updates within the backward pass, after it: the loop then rolls back).
 import math
 import statistics
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -89,12 +90,30 @@ def find_not_finite(model: Any, micro_batches: Iterable[dict[str, Any]], control
     return _agreed([*order, NOWHERE], place, control) + (f"; of the weights {spoilt} is not finite" if spoilt else "")
 
 
-def first_not_finite_gradient(model: Any, control: "Control") -> str:
-    """The parameter nearest the loss whose gradient is not finite, on any process: the backward pass begins there."""
+def first_not_finite_gradient(model: Any, seen: dict[str, torch.Tensor], control: "Control") -> str:
+    """The parameter nearest the loss whose gradient is not finite, on any process: the backward pass begins there.
+
+    seen: what `note_gradients` noted of this step, where gradients do not stay."""
     backwards = list(own(model).named_parameters())[::-1]
     order = [name for name, _ in backwards]
-    found = first_not_finite((name, parameter.grad) for name, parameter in backwards)
+    spoilt = [name for name in order if name in seen and not seen[name]]
+    found = spoilt[0] if spoilt else first_not_finite((name, parameter.grad) for name, parameter in backwards)
     return _agreed([*order, NOWHERE], order.index(found) if found else len(order), control)
+
+
+def note_gradients(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """A table that each backward pass fills: parameter -> whether its gradient was finite, on the device.
+
+    For DeepSpeed, which has dropped the gradients when their norm is known. model: before it is prepared."""
+    seen: dict[str, torch.Tensor] = {}
+
+    def note(name: str, gradient: torch.Tensor) -> None:
+        finite = gradient.isfinite().all()
+        seen[name] = finite & seen[name] if name in seen else finite
+
+    for name, parameter in model.named_parameters():
+        parameter.register_hook(partial(note, name))
+    return seen
 
 
 def first_not_finite(tensors: Iterable[tuple[str, torch.Tensor | None]]) -> str:

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llama_train.train.control import explained
 from llama_train.train.isolation import check_isolation
 from llama_train.train.run import Run
 
@@ -32,20 +31,19 @@ def train(
     Returns the newest figures (on the main process); `stopped` is true where SIGTERM or SIGUSR1 ended the run early,
     after a checkpoint. Raises FloatingPointError when loss, gradients or weights are not finite (or too often spike),
     before anything is saved from them, ValueError when `checkpoint` is another run's, OSError when a checkpoint cannot be
-    written, ConnectionError when another process or a data worker is gone."""
-    try:
-        with Run(model, rows, eval_rows, settings, plan, accelerator, control, checkpoint) as run:
-            return _train(run)
-    except RuntimeError as error:
-        if (plain := explained(error)) is None:
-            raise
-        raise plain from None
+    written."""
+    with Run(model, rows, eval_rows, settings, plan, accelerator, control, checkpoint) as run:
+        return _train(run)
 
 
 def _train(run: Run) -> dict[str, Any]:
     settings, last_step = run.settings, run.plan.steps
-    if run.eval_rows and run.step == 0:
-        run.evaluate()
+    if (
+        run.eval_rows
+        and run.state["eval_loss"] is None
+        and (run.step in (0, last_step) or is_due(run.step, settings.eval_steps))
+    ):
+        run.evaluate()  # before the first step; or because a signal interrupted it
     first = settings.packing
     while run.step < last_step and not run.stopped:
         micro_batches = run.next_batch()

@@ -12,6 +12,7 @@ from typing import Any
 
 NAME = "manifest.json"
 FORMAT = 1
+LOADED = (".safetensors", ".json", ".bin", ".pt", ".pth")  # what transformers or we might open
 CHUNK = 16 * 2**20  # bytes hashed and written at a time: both let other threads run meanwhile
 
 
@@ -19,6 +20,17 @@ def write_file(path: Path, chunks: Iterable[Any]) -> dict[str, Any]:
     """Write bytes-like `chunks`, on the disk when this returns, and give {"bytes", "sha256"} of what was written.
 
     The file is read back from the disk. Raises OSError where that is not what was written, or it cannot be."""
+    try:
+        entry = _write(path, chunks)
+        found = describe_file(path)
+    except OSError as error:  # of a full disk the system does not say where
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    if found != entry:
+        raise OSError(f"{path} reads back differently than it was written: the disk or the memory is failing")
+    return entry
+
+
+def _write(path: Path, chunks: Iterable[Any]) -> dict[str, Any]:
     digest, size = hashlib.sha256(), 0
     with path.open("wb") as file:
         for whole in chunks:
@@ -31,10 +43,7 @@ def write_file(path: Path, chunks: Iterable[Any]) -> dict[str, Any]:
         os.fsync(file.fileno())
         if hasattr(os, "posix_fadvise"):  # so that it is read from the disk, not from memory
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    entry = {"bytes": size, "sha256": digest.hexdigest()}
-    if describe_file(path) != entry:
-        raise OSError(f"{path} reads back differently than it was written: the disk or the memory is failing")
-    return entry
+    return {"bytes": size, "sha256": digest.hexdigest()}
 
 
 def describe_file(path: Path) -> dict[str, Any]:
@@ -91,7 +100,7 @@ def verify(folder: Path, share: tuple[int, int] = (0, 1)) -> list[str]:
     """What is wrong with a checkpoint, one line each; none: every byte is as it was written.
 
     share (i, n): read only every n-th file from the i-th on, the rest being read by others. A folder called
-    checkpoint-N must hold step N. Files the manifest does not name are ignored, since nothing loads them."""
+    checkpoint-N must hold step N, and nothing that could be loaded besides what the manifest names."""
     try:
         content = read_manifest(folder)
     except ValueError as error:
@@ -100,6 +109,8 @@ def verify(folder: Path, share: tuple[int, int] = (0, 1)) -> list[str]:
     step = folder.name.removeprefix("checkpoint-")
     if step != folder.name and step.isdigit() and int(step) != content.get("step"):
         problems.append(f"it holds step {content.get('step')}")
+    names = {path.name for path in folder.iterdir() if path.suffix in LOADED} - {NAME}
+    problems += [f"{name} does not belong to it" for name in sorted(names - content["files"].keys())]
     for name, entry in list(content["files"].items())[share[0] :: share[1]]:
         if name != Path(name).name:
             problems.append(f"{name} is not the name of a file")

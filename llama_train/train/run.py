@@ -9,12 +9,20 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from llama_train.data.batches import eval_batches, train_batches
 from llama_train.data.packing import Rows
 from llama_train.settings import settings_to_yaml
-from llama_train.train.checkpoint import checkpoints, find_checkpoint, load_training_state, move_aside
+from llama_train.train.checkpoint import checkpoints, find_checkpoint, load_training_state, mark_launch, move_aside
 from llama_train.train.engine import asked
 from llama_train.train.evaluate import evaluate, unigram_entropy
 from llama_train.train.fragments import fragments
-from llama_train.train.guard import MOST, Guard, find_not_finite, first_not_finite, first_not_finite_gradient
+from llama_train.train.guard import (
+    MOST,
+    Guard,
+    find_not_finite,
+    first_not_finite,
+    first_not_finite_gradient,
+    note_gradients,
+)
 from llama_train.train.ledger import go_on, segment
+from llama_train.train.manifest import replace_file
 from llama_train.train.optimizer import adamw
 from llama_train.train.saving import Saver
 from llama_train.train.schedule import learning_rate
@@ -52,6 +60,8 @@ class Run:
         self.rows, self.eval_rows, self.settings, self.plan = rows, eval_rows, settings, plan
         self.accelerator, self.control = accelerator, control
         self.output_dir = Path(settings.output_dir)
+        deepspeed = accelerator.distributed_type == "DEEPSPEED"
+        self.gradients = note_gradients(model) if deepspeed else {}
         self.model, self.optimizer = accelerator.prepare(model, adamw(model, settings))
         self.state: dict[str, Any] = {
             "step": 0,
@@ -69,7 +79,8 @@ class Run:
         control.sum(0)  # all have read what they start from, should it be among what is moved
         if accelerator.is_main_process:  # and only now is it known that this run can be
             move_aside(self.output_dir, self.state["step"])
-            (self.output_dir / "config.yaml").write_text(settings_to_yaml(settings), encoding="utf-8")
+            mark_launch(self.output_dir, os.environ)
+            replace_file(self.output_dir / "config.yaml", settings_to_yaml(settings))
         self.tracker = Tracker(settings, accelerator, plan.steps, self.state["step"])
         self.guard = Guard(settings.spike_threshold, control)
         self.saver = Saver(
@@ -134,6 +145,7 @@ class Run:
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate
         self.guard.recall(self.state["losses"], self.state["grad_norms"])
+        self.gradients.clear()
         train_step(
             self.model,
             self.optimizer,
@@ -159,7 +171,9 @@ class Run:
         Raises FloatingPointError where that is not wanted (no spike_threshold), or happened too often."""
         guard, batch, verdict = self.guard, self.state["batch"], self.guard.verdict
         if not guard.finite and guard.backward_done:
-            verdict += f", first in the gradient of {first_not_finite_gradient(self.model, self.control)}"
+            verdict += (
+                f", first in the gradient of {first_not_finite_gradient(self.model, self.gradients, self.control)}"
+            )
         elif not guard.finite:
             verdict += f", first in {find_not_finite(self.model, micro_batches, self.control)}"
         skipped_batches = self.state["ledger"][-1]["skipped_batches"]
@@ -272,6 +286,6 @@ class Run:
         saved = checkpoints(self.output_dir)
         raise FloatingPointError(
             f"step {step} cannot be trusted: {why}; nothing was saved from it, the newest checkpoint is "
-            f"{saved[-1] if saved else 'none'}: lower learning_rate, lengthen warmup_steps, set spike_threshold to leave "
-            "such batches out, or look at that step's text"
+            f"{saved[-1] if saved else 'none'}: lower learning_rate, lengthen warmup_steps, or look at that step's text"
+            + (" (spike_threshold leaves such batches out)" if self.settings.spike_threshold is None else "")
         )

@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from llama_train.train.checkpoint import STAGING, rotate
+from llama_train.train.checkpoint import STAGING, point_to_newest, rotate
 from llama_train.train.fragments import fragments, optimizer_tensors, own, to_write
-from llama_train.train.manifest import replace_file, sync_folder, write_file, write_manifest
+from llama_train.train.manifest import sync_folder, write_file, write_manifest
 from llama_train.train.model_files import description, gathered, is_sharded, plan_files, safetensors, weight_bytes
 
 if TYPE_CHECKING:
@@ -131,8 +131,14 @@ class Saver:
         if done == self.accelerator.num_processes:
             self.under_way = None
             if self.accelerator.is_main_process:
-                _commit(save)
-                rotate(save.target.parent, self.keep)
+                try:
+                    _commit(save)
+                    rotate(save.target.parent, self.keep)
+                except OSError as error:
+                    raise OSError(
+                        f"{save.target} was written and could not be put in its place ({error}): checkpoints before it are "
+                        "untouched; make room, then start again"
+                    ) from None
             seconds = time.perf_counter() - save.started
             self.figures = {"save_seconds": seconds, "save_stall_seconds": save.stall, "save_bytes": save.bytes}
 
@@ -159,7 +165,7 @@ class Saver:
             save.bytes = sum(weight_bytes(parameter) for parameter in parameters.values())
         save.bytes = int(self.control.sum(save.bytes + sum(_size(content) for content in files.values()))[0])
         if (free := shutil.disk_usage(target.parent).free) < save.bytes:
-            save.problem = f"{save.bytes / 2**30:.2f} GiB are needed, {free / 2**30:.2f} GiB are free"
+            save.problem = f"{save.bytes / 2**20:,.1f} MiB are needed, {free / 2**20:,.1f} MiB are free"
         for number, (name, members) in enumerate(plan.items()):
             mine = number % world == rank
             tensors = {member: gathered(parameters[member], mine) for member in members}
@@ -187,7 +193,7 @@ class Saver:
             shutil.rmtree(save.staging, ignore_errors=True)
         raise OSError(
             f"{save.target} could not be written ({save.problem or 'on another process'}; "
-            f"{shutil.disk_usage(save.target.parent).free / 2**30:.2f} GiB free): earlier checkpoints are untouched; "
+            f"{shutil.disk_usage(save.target.parent).free / 2**20:,.1f} MiB free): earlier checkpoints are untouched; "
             "make room, then start again, it resumes from the newest one"
         )
 
@@ -224,7 +230,7 @@ def _commit(save: Save) -> None:
     save.staging.rename(save.target)
     sync_folder(save.target.parent)
     if save.target.name.startswith("checkpoint-"):
-        replace_file(save.target.parent / "latest", save.target.name + "\n")
+        point_to_newest(save.target.parent)
     shutil.rmtree(replaced, ignore_errors=True)
 
 

@@ -156,14 +156,16 @@ def start_trackers(settings: "PretrainSettings", accelerator: "Accelerator") -> 
 
 
 def read_metrics(output_dir: Path) -> list[dict[str, Any]]:
-    """The rows of a run's metrics.jsonl; a last line cut short by a kill is left out."""
+    """The rows of a run's metrics.jsonl; lines that a kill or a power loss has spoilt are left out."""
     file = output_dir / "metrics.jsonl"
     rows = []
-    for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines() if file.exists() else []:
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
+            row = json.loads(line)
+        except (json.JSONDecodeError, RecursionError):
+            continue
+        if isinstance(row, dict) and isinstance(row.get("step"), int):
+            rows.append(row)
     return rows
 
 

@@ -9,6 +9,7 @@ import pytest
 from llama_train.train.checkpoint import (
     checkpoints,
     find_checkpoint,
+    mark_launch,
     move_aside,
     open_output_dir,
     peek,
@@ -25,7 +26,7 @@ CONTROL = SimpleNamespace(sum=lambda *values: list(values))
 def make(folder, *names, eval_loss=None):
     for name in names:
         (folder / name).mkdir(parents=True)
-        step = int(name.split("-")[-1]) if name.startswith("checkpoint-") and name[-1].isdigit() else 0
+        step = int(name.split("-")[-1]) if name.startswith("checkpoint-") and name[-1].isdigit() else 4
         text = json.dumps({"step": step, "eval_loss": eval_loss, "ledger": []})
         entries = {"trainer_state.json": write_file(folder / name / "trainer_state.json", [text.encode()])}
         write_manifest(folder / name, entries, {"step": step})
@@ -59,6 +60,7 @@ def test_bad_ones_go_to_quarantine_with_the_reason_and_the_newest_good_one_is_ta
     assert "trainer_state.json has" in said
     assert {path.name for path in (tmp_path / "quarantine").iterdir()} == {"checkpoint-4-1", "checkpoint-6-1"}
     assert find("auto", tmp_path) == "checkpoint-2"
+    assert (tmp_path / "latest").read_text() == "checkpoint-2\n"
 
 
 def test_when_all_are_bad_the_run_does_not_quietly_start_from_nothing(tmp_path):
@@ -75,6 +77,8 @@ def test_a_folder_given_by_hand_is_verified_and_left_where_it_is(tmp_path):
         find(str(tmp_path / "checkpoint-2"), tmp_path)
     with pytest.raises(ValueError, match="is not a good checkpoint .manifest.json is missing"):
         find(str(tmp_path), tmp_path)
+    with pytest.raises(ValueError, match="there is no folder .*elsewhere"):
+        find(str(tmp_path / "elsewhere"), tmp_path)
     assert (tmp_path / "checkpoint-2").is_dir()
 
 
@@ -82,25 +86,40 @@ def test_peeking_reads_the_newest_state_that_can_be_read(tmp_path):
     assert peek("auto", tmp_path) is None
     make(tmp_path, "checkpoint-2", "checkpoint-4")
     assert peek("auto", tmp_path)["step"] == 4
-    (tmp_path / "checkpoint-4" / "trainer_state.json").write_text("{")
+    (tmp_path / "checkpoint-4" / "trainer_state.json").write_text('{"step": 5, "eval_loss": null, "ledger": []}')
     assert peek("auto", tmp_path)["step"] == 2
     assert peek(str(tmp_path / "checkpoint-2"), tmp_path)["step"] == 2
     assert peek("none", tmp_path) is None
 
 
-@pytest.mark.parametrize("name", ["TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT"])
-def test_a_restarted_run_goes_on_whatever_it_was_first_started_from(tmp_path, name):
-    assert resume_again("none", tmp_path, {name: "1"}) == "none", "nothing saved yet"
+@pytest.mark.parametrize(
+    "launch", [{"TORCHELASTIC_RESTART_COUNT": "1"}, {"SLURM_RESTART_COUNT": "1", "SLURM_JOB_ID": "7"}]
+)
+def test_a_restarted_run_goes_on_whatever_it_was_first_started_from(tmp_path, launch):
     make(tmp_path, "checkpoint-2")
-    assert resume_again("none", tmp_path, {name: "1"}) == "auto"
-    assert resume_again("/some/checkpoint-9", tmp_path, {name: "2"}) == "auto"
-    assert resume_again("none", tmp_path, {name: "0"}) == resume_again("none", tmp_path, {}) == "none"
+    assert resume_again("none", tmp_path, launch) == "none", "what lies there is another run's"
+    mark_launch(tmp_path, launch)
+    assert resume_again("none", tmp_path, launch) == "auto"
+    assert resume_again("/some/checkpoint-9", tmp_path, launch) == "auto"
+    assert resume_again("none", tmp_path, dict.fromkeys(launch, "0")) == resume_again("none", tmp_path, {}) == "none"
+    assert resume_again("none", tmp_path, launch | {"SLURM_JOB_ID": "8"}) == "none", "another launch"
 
 
 def test_staging_folders_of_a_killed_run_are_removed(tmp_path):
     make(tmp_path, ".staging-checkpoint-3", "checkpoint-2")
-    open_output_dir(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint-2"}
+    with open_output_dir(tmp_path):
+        assert {path.name for path in tmp_path.iterdir()} == {"checkpoint-2", ".lock"}
+
+
+def test_a_second_run_in_the_same_folder_is_refused_and_touches_nothing(tmp_path):
+    with open_output_dir(tmp_path):
+        (tmp_path / ".staging-checkpoint-3").mkdir()
+        refused = pytest.raises(OSError, match=r"another run .process \d+ on .*writes to .*choose another --output_dir")
+        with refused, open_output_dir(tmp_path, patience=0.1):
+            pass
+        assert (tmp_path / ".staging-checkpoint-3").exists()
+    with open_output_dir(tmp_path, patience=0.1):
+        pass
 
 
 def test_a_fresh_run_moves_the_earlier_ones_aside_each_to_its_own_place(tmp_path):

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -105,6 +106,29 @@ def train(how, engine, shards, out, root, *more):
     run = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=120)
     assert run.returncode == 0, run.stderr[-3000:]
     return run.stdout, (out / "final" / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("engine", ["single", "zero2", "zero3"])
+def test_a_gradient_that_is_not_finite_names_its_layer(engine, poisoned, tmp_path, root):
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--main_process_port", "0", "--config_file"]
+    words = [*WORDS, "--dataset_path", str(poisoned), "--output_dir", str(tmp_path), "--max_grad_norm", "0"]
+    command = [
+        *launch,
+        *ENGINES[engine],
+        "recipes/pretrain.py",
+        *words,
+        "--learning_rate",
+        "1e30",
+        "--warmup_steps",
+        "0",
+    ]
+    environment = os.environ | {"PYTHONPATH": str(root)}
+    run = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=120)
+    assert run.returncode != 0
+    said = re.search(
+        r"its gradient norm is (inf|nan), first in the gradient of (\S+\.weight); nothing was saved", run.stderr
+    )
+    assert said, run.stderr[-3000:]
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -116,7 +116,16 @@ def test_a_name_in_the_manifest_does_not_lead_out_of_the_folder(good, tmp_path):
     (tmp_path / "secret").write_text("x")
     shutil.copytree(good, tmp_path / "checkpoint-20")
     write_manifest(tmp_path / "checkpoint-20", {"../secret": {"bytes": 1, "sha256": "0" * 64}}, {"step": 20})
-    assert "../secret" in verify(tmp_path / "checkpoint-20")[0]
+    assert "../secret is not the name of a file" in verify(tmp_path / "checkpoint-20")
+
+
+@pytest.mark.parametrize("name", ["optimizer-00000-of-00000.safetensors", "adapter_config.json", "pytorch_model.bin"])
+def test_what_could_be_loaded_and_is_not_named_does_not_belong(good, tmp_path, name):
+    shutil.copytree(good, tmp_path / "checkpoint-20")
+    (tmp_path / "checkpoint-20" / "README.md").write_text("mine")
+    assert verify(tmp_path / "checkpoint-20") == []
+    (tmp_path / "checkpoint-20" / name).write_bytes(b"{}")
+    assert verify(tmp_path / "checkpoint-20") == [f"{name} does not belong to it"]
 
 
 def test_a_file_is_replaced_at_once(tmp_path):
