@@ -17,6 +17,8 @@ def check_folder(folder: Path) -> None:
 
     Changes nothing. Raises ValueError naming what is damaged, or where nothing can be verified."""
     found = checkpoints(folder)
+    if not found and (folder / "config.yaml").is_file():
+        raise ValueError(f"{folder} is a run that has not saved a checkpoint yet: there is nothing to verify")
     if not found:
         if problems := checkpoint_problems(folder):
             raise ValueError(f"{folder}: {'; '.join(problems)}")
