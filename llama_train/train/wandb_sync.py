@@ -73,7 +73,7 @@ def main(argv: list[str]) -> int:
             raise ValueError("no key is set: run `wandb login`, or set WANDB_API_KEY")
         settings = read_settings(output_dir)
         note = lock_and_read_note(output_dir, wait=20.0 if training else 0.0)
-        if offline and (note["online"] or any(output_dir.glob(f"wandb/offline-run-*-{note['id']}/*.synced"))):
+        if offline and (note["online"] or any(output_dir.glob(f"wandb/offline-run-*-{note['id']}*/*.synced"))):
             say(
                 f"W&B is off and may have this run's first steps already: {command(output_dir)} sends it the others later"
             )
@@ -83,7 +83,7 @@ def main(argv: list[str]) -> int:
         run = start(output_dir, settings, note["id"], offline, training)
         if not offline:
             say(f"W&B: {run.url}")
-        for folder in output_dir.glob(f"wandb/offline-run-*-{note['id']}"):
+        for folder in output_dir.glob(f"wandb/offline-run-*-{note['id']}*"):
             if folder != Path(run.dir).parent:
                 shutil.rmtree(folder)  # its rows are all sent again: two copies would be two histories for `wandb sync`
         send(run, Rows(output_dir / "metrics.jsonl"), training)

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -67,7 +68,9 @@ def stage(tmp_path, root) -> dict[str, str]:
 def start(script: str, words: list[str], stage: dict[str, str], folder: Path) -> subprocess.Popen:
     pipe = subprocess.PIPE
     file = Path(__file__).resolve().parents[2] / "recipes" / "launch" / script
-    return subprocess.Popen(["bash", str(file), *words], cwd=folder, env=stage, stdout=pipe, stderr=pipe, text=True)
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell cannot trap what is ignored where tests run
+    command = ["bash", str(file), *words]
+    return subprocess.Popen(command, cwd=folder, env=stage, stdout=pipe, stderr=pipe, text=True, preexec_fn=heard)
 
 
 def record(stage: dict[str, str], word: str) -> list[str]:
