@@ -111,6 +111,7 @@ class Run:
 
     def __exit__(self, *_: object) -> None:
         self.watchdog.stop()
+        self.batches = None  # ends the data workers, which hold what this process has open
 
     @property
     def step(self) -> int:

@@ -110,7 +110,8 @@ def start(data: Path, out: Path, *more: str) -> tuple[int, str]:
 
 
 def everything(out: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    found = [path for path in out.rglob("*") if path.is_file() and path.name != ".lock"]  # who looked last
+    return {str(path.relative_to(out)): path.read_bytes() for path in found}
 
 
 def segments(out: Path, step: int) -> list[dict]:
