@@ -33,6 +33,7 @@ class Control:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.group = None  # its threads must have ended before the interpreter does, or that aborts
         for number, handler in self.before.items():
             signal.signal(number, signal.SIG_IGN if self.told_to_stop else handler)
 

@@ -4,6 +4,7 @@ What a run sees is what `accelerate launch` leaves: its environment, a store for
 processes, and an end for all of them when one fails."""
 
 import atexit
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -76,7 +77,8 @@ class Run:
         """Send a signal to some of the processes."""
         for rank in ranks:
             if self.processes[rank].is_alive():
-                os.kill(self.processes[rank].pid or 0, number)
+                with contextlib.suppress(ProcessLookupError):  # it has ended this moment
+                    os.kill(self.processes[rank].pid or 0, number)
 
     def running(self) -> bool:
         """Whether none of the processes has ended."""
