@@ -2,6 +2,7 @@
 
 accelerate launch --config_file accelerate_config.yaml recipes/pretrain.py RECIPE.yaml [--key value]..."""
 
+import gc
 import os
 import sys
 from contextlib import nullcontext
@@ -32,6 +33,7 @@ def main(argv: list[str]) -> None:
             print(render(plan(settings, int(os.environ.get("WORLD_SIZE", 1)))))
         return
     pretrain(settings)
+    gc.collect()  # DDP is a cycle, and holds the world: see engine.build_accelerator
 
 
 def pretrain(settings: PretrainSettings) -> None:

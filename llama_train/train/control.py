@@ -4,6 +4,7 @@ It goes over a group of its own on CPU (gloo), so that it neither waits for a GP
 collectives. One small sum each step."""
 
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -33,7 +34,11 @@ class Control:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.group = None  # its threads must have ended before the interpreter does, or that aborts
+        if self.group is not None:
+            # gloo's threads must have ended before the interpreter does, or at least let go of their last tensors, or it
+            # aborts: ours end with the last reference; DeepSpeed keeps its own groups for good
+            self.group = None
+            time.sleep(0.1)
         for number, handler in self.before.items():
             signal.signal(number, signal.SIG_IGN if self.told_to_stop else handler)
 

@@ -5,6 +5,7 @@ starts one process, `Accelerator(cpu=True)` forgets DeepSpeed. So what was asked
 launcher leaves (`asked`), and compared with what came up. Precision, accumulation and clipping belong to the run's
 YAML alone."""
 
+import importlib
 import json
 import os
 import shutil
@@ -71,6 +72,10 @@ def build_accelerator(settings: "PretrainSettings", accumulation: int) -> "Accel
     from accelerate import Accelerator
     from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 
+    if dist.is_available():
+        # its functions' defaults are the world as it is when it is first imported: before there is one, or the world's
+        # threads outlive it and may abort the interpreter while it exits, after a run that went well
+        importlib.import_module("torch.distributed.nn.functional")
     _meet_again()
     options: dict[str, Any] = {
         "gradient_accumulation_steps": accumulation,

@@ -50,10 +50,12 @@ def rows(out: Path, key: str = "loss") -> dict[int, float]:
     return {row["step"]: row[key] for row in found if key in row}
 
 
-def launch(config: list[str], words: list[str], root: Path, **options) -> subprocess.CompletedProcess:
+def launch(
+    config: list[str], words: list[str], root: Path, script: str = "recipes/pretrain.py", **options
+) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "accelerate.commands.launch", "--main_process_port", "0", "--config_file", *config]
     environment = os.environ | {"PYTHONPATH": str(root)}
-    command = [*command, "recipes/pretrain.py", *words]
+    command = [*command, script, *words]
     return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, **options)
 
 
@@ -63,6 +65,32 @@ def one_process(tiny_shards, tmp_path_factory) -> dict[int, float]:
     out = tmp_path_factory.mktemp("one")
     main(arguments(tiny_shards, out, "--max_steps", "20", "--per_device_train_batch_size", "8"))
     return rows(out)
+
+
+LEFT = """
+import os, sys
+import torch.distributed as dist
+from recipes.pretrain import main
+
+def gloo_threads():
+    return sum("gloo" in open(f"/proc/self/task/{task}/comm").read() for task in os.listdir("/proc/self/task"))
+
+main(sys.argv[1:])
+left = gloo_threads()
+dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+print(f"left: {left}, seen while there is a group: {gloo_threads() > 0}", flush=True)
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_no_thread_of_gloo_outlives_a_run(tiny_shards, tmp_path, root):
+    """One that does may abort the interpreter as it exits, and a run that went well ends with exit code -6."""
+    script = tmp_path / "left.py"
+    script.write_text(LEFT)
+    run = launch(ENGINES["ddp"], arguments(tiny_shards, tmp_path / "out", "--max_steps", "2"), root, script=str(script))
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert run.stdout.count("left: 0, seen while there is a group: True") == 2
 
 
 @pytest.mark.parametrize("engine", ENGINES)

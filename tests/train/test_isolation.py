@@ -150,6 +150,7 @@ try:
     check_isolation(model, batch, accelerator)
 except ValueError as error:
     Path(sys.argv[1], str(accelerator.process_index)).write_text(str(error))
+del model  # and with it DDP's hold of the group, whose threads may abort the interpreter while it exits
 PartialState().destroy_process_group()
 """
 
