@@ -5,7 +5,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python;
 	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1 && echo $$python && break; done)
 BIN := .venv/bin
 
-.PHONY: quickstart test soak check audit format clean
+.PHONY: quickstart test soak fuzz check audit format clean
 
 quickstart: .venv/installed  ## raw text -> tokenizer -> shards -> training -> evaluation -> a sample; DATA=DIR takes your own text
 	$(BIN)/python recipes/quickstart.py $(if $(DATA),--data "$(DATA)") $(ARGS)
@@ -16,6 +16,9 @@ test: .venv/installed  ## all tests; those that need a GPU are skipped where the
 soak: .venv/installed  ## 200 kills, every pair of engines and process counts up to four, an hour of random faults
 	LLAMA_TRAIN_KILLS=200 LLAMA_TRAIN_WORLDS=all $(BIN)/python -m pytest tests/survival
 	$(BIN)/python -m tests.survival.soak --minutes 60 $(ARGS)
+
+fuzz: .venv/installed  ## 100,000 spoilt inputs for every parser of raw data
+	LLAMA_DATA_MUTANTS=100000 $(BIN)/python -m pytest tests/data_pipelines -k mutants $(ARGS)
 
 audit: .venv/installed  ## known vulnerabilities in what is installed; needs the network
 	test -x .venv/audit/bin/pip-audit || { $(BIN)/python -m venv .venv/audit && .venv/audit/bin/pip install --quiet pip-audit; }

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass
@@ -16,17 +17,35 @@ class Account:
     dropped: Counter[str] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
 
+    def drop(self, reason: str) -> None:
+        """A record is seen, and left out at once."""
+        self.seen += 1
+        self.dropped[reason] += 1
+
+    def fail(self, reason: str) -> None:
+        """A record, or the file that held it, is seen and cannot be read."""
+        self.seen += 1
+        self.errors[reason] += 1
+
     def take_back(self, reason: str) -> None:
         """A document counted as kept is dropped by a later step."""
         self.kept -= 1
         self.dropped[reason] += 1
 
-    def add(self, other: "Account") -> None:
-        """Add the counts of another part of the same reading."""
-        self.seen += other.seen
-        self.kept += other.kept
-        self.dropped += other.dropped
-        self.errors += other.errors
+    def forget_unfinished(self) -> None:
+        """The reading ends early: records it has begun, and nothing is known of yet, were not part of it."""
+        self.seen = self.kept + self.dropped.total() + self.errors.total()
+
+    def reasons(self) -> str:
+        """Why records are not kept, in words, the commonest reason first."""
+        parts = {"dropped": self.dropped, "errors": self.errors}
+        told = {name: ", ".join(f"{n:,} {why}" for why, n in counts.most_common()) for name, counts in parts.items()}
+        return f"dropped: {told['dropped'] or 'none'}; errors: {told['errors'] or 'none'}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON; the commonest reason first."""
+        reasons = {"dropped": dict(self.dropped.most_common()), "errors": dict(self.errors.most_common())}
+        return {"seen": self.seen, "kept": self.kept, **reasons}
 
     def check(self) -> None:
         """Raises RuntimeError where a record is not accounted for, or twice."""

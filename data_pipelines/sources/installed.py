@@ -13,13 +13,15 @@ import re
 import sys
 import sysconfig
 import warnings
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from datatrove.data import Document
 
+from data_pipelines.account import Account
+
+DEFAULTS: dict[str, Any] = {}
 MAX_FILE_BYTES = 200_000
 MAX_LINE = 1000  # longer lines are data or minified code
 PROSE = ("README", "LICENSE", "LICENCE", "COPYING", "NOTICE")
@@ -35,23 +37,25 @@ def inputs(paths: Sequence[str], settings: Mapping[str, Any]) -> list[tuple[str,
 
 
 def read(
-    paths: Sequence[str] = (), settings: Mapping[str, Any] | None = None, dropped: Counter[str] | None = None
+    paths: Sequence[str] = (), settings: Mapping[str, Any] | None = None, account: Account | None = None
 ) -> Iterator[Document]:
     """Documents in an order that follows from (package, relative path) alone, so the first N are a fair sample.
 
     `paths` replaces the environment and the standard library with folders laid out like them. Reasons of files left out
-    are counted in `dropped`. Metadata: source, kind (source, documentation, prose), package, bytes of the file.
+    are counted in `account`. Metadata: source, kind (source, documentation, prose), package, bytes of the file.
     """
-    dropped = Counter() if dropped is None else dropped
+    account = account or Account()
     for name, size, kind, path in _candidates(_roots(paths)):
         try:
             text = _text(path, kind)
         except ValueError as reason:
-            dropped[str(reason)] += 1
+            account.drop(str(reason))
             continue
         except OSError:
-            dropped["unreadable"] += 1
+            account.fail("unreadable")
             continue
+        account.seen += 1
+        account.kept += 1
         metadata = {"source": "installed", "kind": kind, "package": name.split("/")[1], "bytes": size}
         yield Document(text=text, id=name, metadata=metadata)
 

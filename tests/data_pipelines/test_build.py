@@ -48,7 +48,7 @@ def test_the_folder_holds_what_a_run_reads(texts, tmp_path):
         ),
     }
     assert json.loads((tmp_path / "out" / "corpus.json").read_text()) == corpus
-    assert corpus["dropped"] == {"another kind of file": 1, "duplicate": 1}
+    assert corpus["account"]["dropped"] == {"another kind of file": 1, "duplicate": 1}
     assert corpus["documents"]["train"] + corpus["documents"]["eval"] == 59 and corpus["documents"]["eval"] >= 1
     assert corpus["tokenizer_sha256"] == llama3.fingerprint(tmp_path / "out" / "tokenizer")
     tokenizer = Tokenizer.from_file(str(tmp_path / "out" / "tokenizer" / "tokenizer.json"))
@@ -160,8 +160,8 @@ def test_out_among_the_texts_is_not_read(texts, tmp_path, capsys, monkeypatch):
         patch.setattr(module, "_build", None)
         assert build(texts, texts / "mine") == first
     assert f"reusing {texts / 'mine'}" in capsys.readouterr().err
-    assert {key: build(texts, texts / "mine", vocab_size=301)[key] for key in ("dropped", "documents", "bytes")} == {
-        key: first[key] for key in ("dropped", "documents", "bytes")
+    assert {key: build(texts, texts / "mine", vocab_size=301)[key] for key in ("account", "documents", "bytes")} == {
+        key: first[key] for key in ("account", "documents", "bytes")
     }
     for path in (texts / "mine", texts / "mine" / "documents" / "train.parquet"):
         with pytest.raises(ValueError, match=f"{path} is inside {texts / 'mine'}, where the corpus goes"):

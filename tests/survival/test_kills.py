@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from llama_train.errors import HUNG
 from tests.survival import runs, warm
 
 STEPS, EVERY = 40, 5
@@ -24,7 +23,6 @@ class Storm:
     """What happened while a run was killed again and again."""
 
     kills: int = 0
-    hangs: int = 0
     during_save: int = 0
     lives: list[Path] = field(default_factory=list)
     recomputed: list[int] = field(default_factory=list)
@@ -82,9 +80,7 @@ def storm(engine: str, shards: Path, folder: Path, seconds: float, kills: int, m
                 assert start >= resumed, "what was saved is never lost"
                 seen.recomputed.append(reached - start)
                 resumed = start
-            if not killing and HUNG in codes:  # the watchdog ended it: that is to be survived like a kill
-                seen.hangs += 1
-            elif not killing:
+            if not killing:
                 assert not any(codes), f"{codes}: {text[-3000:]}"
                 if starts == 1:  # nobody was quick enough to kill it
                     seconds = min(seconds, time.monotonic() - run.started)
@@ -127,7 +123,6 @@ def test_a_killed_run_ends_with_the_bits_of_an_unbroken_one(engine, background, 
         assert runs.differences(runs.artefacts(out, STEPS), expected) == []
         assert [row["step"] for row in runs.rows(out) if "loss" in row] == list(range(1, STEPS + 1))
     assert seen.kills == kills
-    assert seen.hangs <= 1
     # in the background a save may still be under way when the next one is due
     assert max(seen.recomputed) <= EVERY * (2 if background else 1)
     print(f"{engine}: {kills} kills, {seen.during_save} within a save, {len(seen.lives)} runs, {seconds:.1f} s each")

@@ -4,15 +4,16 @@ from collections import Counter
 
 from datatrove.data import Document
 
+from data_pipelines.account import Account
 from data_pipelines.dedup.exact import drop_duplicates
 
 
 def test_the_first_of_equal_texts_stays_in_its_place():
     texts = ["a", "b", "a", "A", "a ", "b", "c"]
-    dropped = Counter()
-    kept = drop_duplicates((Document(text=text, id=str(i)) for i, text in enumerate(texts)), dropped)
+    account = Account(seen=len(texts), kept=len(texts))
+    kept = drop_duplicates((Document(text=text, id=str(i)) for i, text in enumerate(texts)), account)
     assert [document.id + document.text for document in kept] == ["0a", "1b", "3A", "4a ", "6c"]
-    assert dropped == {"duplicate": 2}
+    assert account == Account(seen=7, kept=5, dropped=Counter(duplicate=2))
 
 
 def test_it_is_a_stream():

@@ -2,17 +2,18 @@
 
 import gzip
 import json
-from collections import Counter
 
 import pytest
 
+from data_pipelines.account import Account
 from data_pipelines.sources import files
 
 
 def read(*paths, column="text"):
-    dropped = Counter()
-    documents = list(files.read([str(path) for path in paths], {"text_column": column}, dropped))
-    return {document.id: document.text for document in documents}, dict(dropped)
+    account = Account()
+    documents = list(files.read([str(path) for path in paths], {"text_column": column}, account))
+    account.check()
+    return {document.id: document.text for document in documents}, dict(account.dropped + account.errors)
 
 
 def test_every_kind_of_file_is_read_in_the_order_of_its_name(tmp_path):

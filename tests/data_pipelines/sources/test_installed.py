@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 
+from data_pipelines.account import Account
 from data_pipelines.sources import installed
 
 MODULE = '''"""Module words."""
@@ -20,8 +21,8 @@ class A:
 
 
 def read(*roots):
-    dropped = Counter()
-    return list(installed.read([str(root) for root in roots], {}, dropped)), dict(dropped)
+    account = Account()
+    return list(installed.read([str(root) for root in roots], {}, account)), dict(account.dropped + account.errors)
 
 
 @pytest.fixture
