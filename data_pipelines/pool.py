@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 
 import psutil
 
-BATCH = 16  # items sent at once: a pipe's way to and fro costs about as much as parsing a short document
 START_SECONDS = 120  # until a process has imported its parser, on a machine that is very busy
 
 
@@ -37,29 +36,31 @@ def run_guarded(
     megabytes: int = 1024,
     workers: int = 1,
     recycle: int = 2000,
+    batch: int = 16,
 ) -> Iterator[tuple[Any, Any]]:
     """(item, function(item)) for each item, in their order; a `Failure` for one that took too much or raised.
 
     function: of a module's top level, found there by name; items and results travel between processes. seconds: of wall
     clock an item may take. megabytes: of address space a process may add to what it has when it starts (Linux; ignored
-    where there is no such limit). recycle: items after which a process is replaced, so that leaks stay small. At most
-    4 x workers batches of 16 items are in memory. Raises RuntimeError where the processes do not even start."""
+    where there is no such limit). recycle: items after which a process is replaced, so that leaks stay small. batch: items
+    that are given to a process at once: many small ones, or a single large one; at most 4 x workers batches are in
+    memory. Raises RuntimeError where the processes do not even start."""
     source = iter(items)
-    batches = iter(lambda: list(islice(source, BATCH)), [])
+    batches = iter(lambda: list(islice(source, batch)), [])
     idle = [_Process(function, seconds, megabytes, recycle) for _ in range(workers)]
 
-    def parse(batch: list[Any]) -> list[Any]:
+    def parse(some: list[Any]) -> list[Any]:
         process = idle.pop()
         try:
-            return [process.run(item) for item in batch]
+            return [process.run(item) for item in some]
         finally:
             idle.append(process)
 
     waiting: deque[tuple[list[Any], Future[list[Any]]]] = deque()
     with ThreadPoolExecutor(workers) as threads:
         try:
-            for batch in batches:
-                waiting.append((batch, threads.submit(parse, batch)))
+            for some in batches:
+                waiting.append((some, threads.submit(parse, some)))
                 if len(waiting) >= 4 * workers:
                     done, results = waiting.popleft()
                     yield from zip(done, results.result(), strict=True)

@@ -12,7 +12,7 @@ import pytest
 # llama_train.errors. A module without a room may import nothing else.
 ANYTHING = ("",)
 PARSERS = (
-    *("lxml", "fastwarc", "warcio", "resiliparse", "trafilatura", "brotli", "zstandard", "py7zr", "fasttext"),
+    *("fastwarc", "fasttext", "lxml", "py7zr", "resiliparse", "trafilatura", "warcio", "zstandard"),
 )  # of the extra `sources`
 ARROWS: dict[str, tuple[str, ...]] = {
     "llama_train.families": ("transformers",),  # inside llama_config() only: see the torch-free test
@@ -43,12 +43,16 @@ ARROWS: dict[str, tuple[str, ...]] = {
         *("data_pipelines", "llama_train.tokenizers", "llama_train.data.shards"),
         *("datatrove", "tokenizers", "numpy", "pyarrow", "tqdm"),
     ),
-    "data_pipelines.sources": (*("data_pipelines", "datatrove", "pyarrow"), *PARSERS),
+    "data_pipelines.sources": ("data_pipelines", "datatrove", "pyarrow"),
+    "data_pipelines.dumps": (
+        *("data_pipelines.dumps", "data_pipelines.clean", "data_pipelines.account", "data_pipelines.pool"),
+        *("datatrove", "pyarrow", *PARSERS),
+    ),
+    "data_pipelines.text": ("data_pipelines.text", "data_pipelines.dumps", "data_pipelines.pool", *PARSERS),
+    "data_pipelines.clean": ("data_pipelines.clean", "numpy"),
     "data_pipelines.pool": ("psutil",),
-    "data_pipelines.html": PARSERS,
-    "data_pipelines.language": PARSERS,
-    "data_pipelines.inspect": ("data_pipelines", "pyarrow", "matplotlib"),
-    "data_pipelines.fetch": ("data_pipelines", "requests", "urllib3", "tqdm"),
+    "data_pipelines.inspect": ("pyarrow", "matplotlib"),
+    "data_pipelines.fetch": ("data_pipelines.fetch", "tqdm"),
     "recipes": ANYTHING,
     "benchmarks": ANYTHING,
 }
