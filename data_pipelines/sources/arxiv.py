@@ -1,6 +1,5 @@
 """arXiv: LaTeX papers from the bulk source tars (arXiv_src_YYMM_NNN.tar) or from single packages (ID.tar.gz, ID.gz)."""
 
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from io import BytesIO
@@ -11,6 +10,7 @@ from datatrove.data import Document
 
 from data_pipelines.account import Account
 from data_pipelines.dumps.arxiv_package import Broken, Dropped, unpack
+from data_pipelines.dumps.find import find_files, sizes_and_times
 from data_pipelines.dumps.tar import Stream, read_tar
 from data_pipelines.pool import Failure, run_guarded
 from data_pipelines.text.arxiv_paper import Package, extract
@@ -31,8 +31,7 @@ _ID = re.compile(
 
 def inputs(paths: Sequence[str | Path], settings: Mapping[str, Any] | None = None) -> list[tuple[str, int, int]]:
     """(name, bytes, modification time in ns) of every file `read` would open, in its order."""
-    found = [(name, path.stat()) for name, path in _find(paths)]
-    return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in found]
+    return sizes_and_times(_find(paths))
 
 
 def read(
@@ -64,24 +63,7 @@ def read(
 
 
 def _find(paths: Sequence[str | Path]) -> list[tuple[str, Path]]:
-    """(name, path) of the files to read; below a folder the name is the path inside it."""
-    found = []
-    for path in map(Path, paths):
-        if path.is_file():
-            if not _is_package(path.name):
-                raise ValueError(f"{path} is no arXiv package: name ID.gz, ID.tar.gz or arXiv_src_YYMM_NNN.tar")
-            found.append((path.name, path))
-        elif not path.is_dir():
-            raise FileNotFoundError(f"{path} does not exist: name arXiv packages or a folder of them")
-        for folder, folders, files in os.walk(path):
-            folders[:] = sorted(name for name in folders if not Path(folder, name).is_symlink())
-            packages = [Path(folder, name) for name in sorted(files) if _is_package(name)]
-            found += [(file.relative_to(path).as_posix(), file) for file in packages if not file.is_symlink()]
-    if not found:
-        raise ValueError(
-            f"no arXiv packages (ID.gz, ID.tar.gz, arXiv_src_YYMM_NNN.tar) in {', '.join(map(str, paths))}"
-        )
-    return found
+    return find_files(paths, _is_package, "arXiv packages (ID.gz, ID.tar.gz, arXiv_src_YYMM_NNN.tar)")
 
 
 def _is_package(name: str) -> bool:

@@ -1,7 +1,6 @@
 """C4: made anew from Common Crawl's WET or WARC files by its published rules, or the released JSON shards as they are."""
 
 import logging
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, groupby
@@ -14,6 +13,7 @@ from data_pipelines.account import Account
 from data_pipelines.clean.c4 import bad_word_rule, clean_page, drop_seen_lines, drop_seen_spans, has_sentences
 from data_pipelines.clean.seen import Seen
 from data_pipelines.dumps.c4_shards import SUFFIXES, read_shard
+from data_pipelines.dumps.find import find_files, sizes_and_times
 from data_pipelines.sources import common_crawl
 from data_pipelines.text.language import identify
 
@@ -79,27 +79,12 @@ def read(
 
 def inputs(paths: Sequence[str | Path], settings: Mapping[str, Any] | None = None) -> list[tuple[str, int, int]]:
     """(name, bytes, modification time in ns) of each file `read` would open, in its order."""
-    return [(name, stat.st_size, stat.st_mtime_ns) for name, path in _find(paths) for stat in [path.stat()]]
+    return sizes_and_times(_find(paths))
 
 
 def _find(paths: Sequence[str | Path]) -> list[tuple[str, Path]]:
-    """(name, path) of the files to read; below a folder the name is the path inside it. Links are not followed."""
-    found = []
-    for path in map(Path, paths):
-        if not path.exists():
-            raise FileNotFoundError(
-                f"{path} does not exist: name WET or WARC files, released C4 shards, or folders of them"
-            )
-        below = (
-            [path] if path.is_file() else sorted(Path(top, name) for top, _, names in os.walk(path) for name in names)
-        )
-        for file in below:
-            if path.is_file() or (not file.is_symlink() and (_is_shard(file) or common_crawl.NAMES.search(file.name))):
-                found.append((file.name if path.is_file() else file.relative_to(path).as_posix(), file))
-    if not found:
-        kinds = f"*{' *'.join(SUFFIXES)} nor *.warc *.wet (.gz, .zst, .lz4)"
-        raise ValueError(f"nothing to read in {', '.join(map(str, paths)) or 'no paths'}: neither {kinds}")
-    return found
+    kinds = f"released shards (*{' *'.join(SUFFIXES)}), WARC or WET files (.gz, .zst, .lz4 or plain)"
+    return find_files(paths, lambda name: name.endswith(SUFFIXES) or common_crawl.NAMES.search(name), kinds)
 
 
 def _is_shard(path: Path) -> bool:

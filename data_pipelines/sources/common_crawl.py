@@ -1,7 +1,6 @@
 """Web pages out of Common Crawl's WARC and WET files, and out of any other crawler's WARC or ARC files."""
 
 import hashlib
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -12,6 +11,7 @@ from datatrove.data import Document
 
 from data_pipelines.account import Account
 from data_pipelines.dumps.byte_stream import Broken
+from data_pipelines.dumps.find import find_files, sizes_and_times
 from data_pipelines.dumps.warc import Record, records
 from data_pipelines.pool import Failure, run_guarded
 from data_pipelines.text.html import check_extractor
@@ -31,9 +31,8 @@ SKIPPED = ("warcinfo", "request", "metadata", "revisit", "continuation")
 
 
 def inputs(paths: Sequence[str | Path], settings: Mapping[str, Any]) -> list[tuple[str, int, int]]:
-    """(path, bytes, modification time in ns) of every file `read` would open, in its order."""
-    found = [(str(path), path.stat()) for path in _find(paths)]
-    return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in found]
+    """(name, bytes, modification time in ns) of every file `read` would open, in its order."""
+    return sizes_and_times(_find(paths))
 
 
 def read(
@@ -64,8 +63,8 @@ def read(
             yield _document(task.record, page)
 
 
-def _tasks(files: Sequence[Path], settings: dict[str, Any], account: Account) -> Iterator[Task]:
-    for file in files:
+def _tasks(files: Sequence[tuple[str, Path]], settings: dict[str, Any], account: Account) -> Iterator[Task]:
+    for _, file in files:
         for record in records(file):
             if isinstance(record, Broken):
                 account.seen += 1
@@ -135,22 +134,5 @@ def _date(text: str) -> str | None:
     return text
 
 
-def _find(paths: Sequence[str | Path]) -> list[Path]:
-    found: list[Path] = []
-    for path in map(Path, paths):
-        if path.is_dir():
-            for folder, folders, files in os.walk(path):
-                folders.sort()
-                below = (Path(folder, name) for name in sorted(files) if NAMES.search(name))
-                found += (file for file in below if file.is_file() and not file.is_symlink())
-        elif not path.exists():
-            raise FileNotFoundError(f"{path} does not exist: name WARC, WET or ARC files, or folders with such")
-        elif NAMES.search(path.name):
-            found.append(path)
-        else:
-            raise ValueError(
-                f"{path} is no WARC file by its name: .warc, .wet or .arc, then .gz, .zst, .lz4 or nothing"
-            )
-    if not found:
-        raise ValueError(f"no .warc, .wet or .arc file in {', '.join(map(str, paths)) or 'no path at all'}")
-    return found
+def _find(paths: Sequence[str | Path]) -> list[tuple[str, Path]]:
+    return find_files(paths, NAMES.search, "WARC, WET or ARC files (.gz, .zst, .lz4 or plain)")

@@ -1,6 +1,5 @@
 """Project Gutenberg: plain-text books and the RDF catalogue as its mirrors hold them, one document a book."""
 
-import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 from datatrove.data import Document
 
 from data_pipelines.account import Account
+from data_pipelines.dumps.find import find_files, sizes_and_times
 from data_pipelines.dumps.gutenberg_catalogue import ARCHIVES, Entry, parse_rdf, read_entries
 from data_pipelines.pool import Failure, run_guarded
 from data_pipelines.text.gutenberg_book import Book, book_number, edition_rank, read_book
@@ -41,8 +41,7 @@ Editions = dict[int, list[tuple[str, Path]]]  # the files of each book, by numbe
 
 def inputs(paths: Sequence[str | Path], settings: Mapping[str, Any] | None = None) -> list[tuple[str, int, int]]:
     """(name, bytes, modification time in ns) of every file `read` would open, in its order."""
-    found = [(name, file.stat()) for name, file in _find(paths)]
-    return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in found]
+    return sizes_and_times(_find(paths))
 
 
 def read(
@@ -59,7 +58,7 @@ def read(
     none holds a book in any form."""
     settings = DEFAULTS | dict(settings or {})
     account = Account() if account is None else account
-    files = list(_find(paths))
+    files = _find(paths)
     texts = [(name, file) for name, file in files if not name.lower().endswith(OTHER_FORMS + CATALOGUES)]
     catalogues = [file for name, file in files if name.lower().endswith(CATALOGUES)]
     if len(files) == len(catalogues):
@@ -90,21 +89,8 @@ def read(
                 editions[number] = others
 
 
-def _find(paths: Sequence[str | Path]) -> Iterator[tuple[str, Path]]:
-    """(name, path) of each file; below a folder the name is the path inside it, and links are not followed."""
-    for path in map(Path, paths):
-        if path.is_file():
-            if not path.name.lower().endswith(KINDS):
-                raise ValueError(f"{path} is none of the kinds read here: {' '.join(KINDS)}")
-            yield path.name, path
-        elif path.is_dir():
-            for folder, folders, names in os.walk(path):
-                folders.sort()
-                for file in (Path(folder, name) for name in sorted(names) if name.lower().endswith(KINDS)):
-                    if file.is_file() and not file.is_symlink():
-                        yield file.relative_to(path).as_posix(), file
-        else:
-            raise FileNotFoundError(f"{path} does not exist: name a folder or file of Project Gutenberg")
+def _find(paths: Sequence[str | Path]) -> list[tuple[str, Path]]:
+    return find_files(paths, lambda name: name.lower().endswith(KINDS), f"books and catalogues (*{' *'.join(KINDS)})")
 
 
 def _editions(texts: Sequence[tuple[str, Path]], settings: Mapping[str, Any], account: Account) -> Editions:

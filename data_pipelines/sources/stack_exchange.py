@@ -1,7 +1,6 @@
 """Stack Exchange: the dumps of its sites, SITE.7z or a bare Posts.xml, one document for each question and its answers."""
 
 import logging
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from typing import IO, Any, NamedTuple
 from datatrove.data import Document
 
 from data_pipelines.account import Account
+from data_pipelines.dumps.find import find_files
 from data_pipelines.dumps.stack_exchange_archive import open_posts
 from data_pipelines.dumps.stack_exchange_posts import attributes, rows, threads, unescape
 from data_pipelines.pool import Failure, run_guarded
@@ -163,22 +163,10 @@ def _largest(dumps: Sequence[Dump], count: int, account: Account) -> list[Dump]:
 
 
 def _find(paths: Sequence[str | Path], settings: Mapping[str, Any]) -> list[Dump]:
-    found = []
-    for path in map(Path, paths):
-        if path.is_file():
-            if not NAME.fullmatch(path.name):
-                raise ValueError(f"{path} is no dump of Stack Exchange: give SITE.7z or Posts.xml")
-            found.append(path)
-        elif path.is_dir():
-            for folder, folders, files in os.walk(path):
-                folders.sort()
-                below = [Path(folder, name) for name in sorted(files) if NAME.fullmatch(name)]
-                found += [file for file in below if not file.is_symlink() and not OTHER_TABLE.search(file.name)]
-        else:
-            raise FileNotFoundError(f"{path} does not exist: give SITE.7z, Posts.xml or a folder with such files")
-    if not found:
-        raise ValueError(f"no SITE.7z and no Posts.xml in {', '.join(map(str, paths)) or 'no paths'}")
-    dumps = [Dump(settings["site"] or _site(path), path) for path in found]
+    found = find_files(
+        paths, lambda name: NAME.fullmatch(name) and not OTHER_TABLE.search(name), "SITE.7z or Posts.xml"
+    )
+    dumps = [Dump(settings["site"] or _site(path), path) for _, path in found]
     sites = [dump.site for dump in dumps]
     twice = sorted({site for site in sites if sites.count(site) > 1})
     if twice:

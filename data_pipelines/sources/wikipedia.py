@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from datatrove.data import Document
 
 from data_pipelines.account import Account
+from data_pipelines.dumps.find import find_files, sizes_and_times
 from data_pipelines.dumps.wikipedia_dump import (
     DUMP_END,
     PAGE,
@@ -54,7 +55,7 @@ def read(
     """
     settings = DEFAULTS | dict(settings or {})
     account = Account() if account is None else account
-    blocks = chain.from_iterable(_blocks(path, settings["language"]) for path in _find(paths))
+    blocks = chain.from_iterable(_blocks(path, settings["language"]) for _, path in _find(paths))
     guard = {"seconds": SECONDS, "megabytes": MEGABYTES, "workers": settings["workers"]}
     for block, results in run_guarded(read_block, blocks, batch=1, **guard):
         if isinstance(results, Failure):
@@ -74,25 +75,11 @@ def read(
 
 def inputs(paths: Sequence[str | Path], settings: Mapping[str, Any]) -> list[tuple[str, int, int]]:
     """(name, bytes, modification time in ns) of every file `read` would open, in its order."""
-    found = [(path.name, path.stat()) for path in _find(paths)]
-    return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in found]
+    return sizes_and_times(_find(paths))
 
 
-def _find(paths: Sequence[str | Path]) -> list[Path]:
-    found: list[Path] = []
-    for path in map(Path, paths):
-        if path.is_file():
-            found.append(path)
-        elif path.is_dir():
-            below = (file for file in sorted(path.rglob("*")) if NAME.search(file.name))
-            found += [file for file in below if file.is_file() and not file.is_symlink()]
-        else:
-            raise FileNotFoundError(f"{path} does not exist: name a Wikipedia dump (.xml.bz2) or a folder with some")
-    if not found:
-        raise ValueError(
-            f"no dump in {', '.join(map(str, paths))}: looked for names with .xml, .xml.bz2, .xml.gz, .xml.xz"
-        )
-    return found
+def _find(paths: Sequence[str | Path]) -> list[tuple[str, Path]]:
+    return find_files(paths, NAME.search, "pages-articles dumps (.xml, .xml.bz2, .xml.gz, .xml.xz)")
 
 
 def _blocks(path: Path, language: str) -> Iterator[Block]:

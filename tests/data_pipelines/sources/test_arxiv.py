@@ -373,10 +373,10 @@ def test_a_clipped_dump_gives_what_came_before(in_process, tmp_path):
 def test_wrong_paths_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere does not exist"):
         next(read([tmp_path / "nowhere"]))
-    with pytest.raises(ValueError, match="no arXiv packages"):
+    with pytest.raises(ValueError, match="nothing to read in .*: looked for arXiv packages"):
         next(read([tmp_path]))
     (tmp_path / "a.jsonl.gz").touch()
-    with pytest.raises(ValueError, match="a.jsonl.gz is no arXiv package"):
+    with pytest.raises(ValueError, match="a.jsonl.gz is none of the kinds read here by its name: arXiv packages"):
         next(read([tmp_path / "a.jsonl.gz"]))
 
 

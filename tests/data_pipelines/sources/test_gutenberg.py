@@ -178,7 +178,7 @@ def test_inputs_are_the_files_in_order(tmp_path):
 def test_paths_without_books_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="does not exist"):
         next(read([tmp_path / "nothing"]))
-    with pytest.raises(ValueError, match="no book in"):
+    with pytest.raises(ValueError, match="nothing to read in"):
         next(read([tmp_path]))
     (tmp_path / "book.pdf").write_bytes(b"%PDF")
     with pytest.raises(ValueError, match="none of the kinds"):

@@ -141,10 +141,10 @@ def test_a_folder_is_searched_for_dumps_and_nothing_else(tmp_path):
     assert len(read(tmp_path)[0]) == 5
     stat = ENGLISH.stat()
     assert [entry[:2] for entry in wikipedia.inputs([tmp_path, BULGARIAN], {})] == [
-        (ENGLISH.name, stat.st_size),
+        (f"sub/{ENGLISH.name}", stat.st_size),
         (BULGARIAN.name, BULGARIAN.stat().st_size),
     ]
-    with pytest.raises(ValueError, match=r"no dump in .*none.* looked for names with .xml, .xml.bz2"):
+    with pytest.raises(ValueError, match=r"nothing to read in .*none: looked for pages-articles dumps"):
         (tmp_path / "none").mkdir()
         read(tmp_path / "none")
     with pytest.raises(FileNotFoundError, match=r"gone.xml.bz2 does not exist"):
