@@ -299,7 +299,7 @@ def test_paths_that_hold_nothing_are_named(tmp_path):
         list(read([tmp_path / "nowhere"]))
     with pytest.raises(ValueError, match=r"nothing to read in .*: looked for SITE\.7z or Posts\.xml"):
         list(read([tmp_path]))
-    with pytest.raises(ValueError, match="no dump of Stack Exchange"):
+    with pytest.raises(ValueError, match="none of the kinds read here by its name: SITE"):
         list(read([Path(__file__)]))
     with pytest.raises(ValueError, match="loops.stackexchange.com is there twice"):
         list(read([LOOPS, LOOPS]))
