@@ -1,44 +1,43 @@
-"""LaTeX: MB/s of papers unpacked, macros expanded and cut, or (--peer) parsed into nodes by pylatexenc, without any of that.
+"""LaTeX: papers unpacked, macros expanded and cut, beside pylatexenc, which only parses them into nodes.
 
-    python benchmarks/latex.py PATH... [--repeats 20] [--peer]
+    python -m benchmarks.latex PATH --out latex.json
 
-PATH: arXiv packages, as `llama-data build --source arxiv` takes them. One process, everything read beforehand. The last
-line is the JSON that alternate.py takes; MB are 10^6 bytes of the TeX files read."""
+PATH: an arXiv package or a folder of them, as `llama-data build --source arxiv` takes them. MB are those of their files."""
 
-import argparse
-import json
-import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from benchmarks.beside import beside
 from data_pipelines.account import Account
 from data_pipelines.sources.arxiv import packages
-from data_pipelines.text.arxiv_paper import Package, extract
+from data_pipelines.text.arxiv_paper import Package
+
+REPEATS = 10  # of each paper: three take a twentieth of a second
 
 
-def parse(package: Package) -> None:
-    """What pylatexenc reads of the same files."""
+def papers(path: Path) -> Iterable[Package]:
+    return list(packages([path], False, Account())) * REPEATS
+
+
+def megabytes(package: Package) -> float:
+    return sum(map(len, package.files.values())) / 1e6
+
+
+def ours() -> Callable[[Package], object]:
+    from data_pipelines.text.arxiv_paper import extract
+
+    return extract
+
+
+def pylatexenc() -> Callable[[Package], object]:
     from pylatexenc.latexwalker import LatexWalker
 
-    for content in package.files.values():
-        LatexWalker(content.decode("utf-8", "replace")).get_latex_nodes()
+    def parse(package: Package) -> None:
+        for content in package.files.values():
+            LatexWalker(content.decode("utf-8", "replace")).get_latex_nodes()
 
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("paths", nargs="+", type=Path, metavar="PATH")
-    parser.add_argument("--repeats", type=int, default=20)
-    parser.add_argument("--peer", action="store_true")
-    arguments = parser.parse_args()
-    read = list(packages(arguments.paths, False, Account()))
-    megabytes = arguments.repeats * sum(len(content) for package in read for content in package.files.values()) / 1e6
-    start = time.perf_counter()
-    for _ in range(arguments.repeats):
-        for package in read:
-            (parse if arguments.peer else extract)(package)
-    seconds = time.perf_counter() - start
-    print(f"{len(read)} papers, {megabytes:.1f} MB of TeX: {megabytes / seconds:.1f} MB/s")
-    print(json.dumps({"seconds": seconds}))
+    return parse
 
 
 if __name__ == "__main__":
-    main()
+    beside("latex", __doc__ or "", papers, megabytes, {"ours": ours, "pylatexenc": pylatexenc})

@@ -1,29 +1,24 @@
 """Wikitext to text: ours beside mwparserfromhell and wikitextparser, on the articles of a dump.
 
-    python benchmarks/wikitext.py DUMP.xml.bz2 --out wikitext.json [--megabytes 2] [--rounds 5]
+    python -m benchmarks.wikitext DUMP.xml.bz2 --out wikitext.json
 
-Each process reads the same articles first and times only their stripping. What comes out differs: the peers keep tables
-or captions that ours drops; ours keeps the words of {{convert}} and {{lang}}, which theirs drop."""
+What comes out differs: the peers keep tables or captions that ours drops; ours keeps the words of {{convert}} and
+{{lang}}, which theirs drop."""
 
-import argparse
-import json
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks.alternate import COLUMNS, alternate, markdown_row
+from benchmarks.beside import beside
 from data_pipelines.dumps.wikipedia_dump import PAGE, chunks, cut, open_dump
-from llama_train.errors import one_line_errors
 
-PEERS = ("mwparserfromhell", "wikitextparser")
+MOST = 2e6  # bytes of wikitext: a peer takes a second for each MB, or two
 
 
-def articles(path: Path, megabytes: float) -> Iterator[str]:
-    """The wikitext of a dump's pages that are no redirects, until there are this many MB (10^6 bytes of UTF-8)."""
+def articles(path: Path) -> Iterator[str]:
+    """The wikitext of a dump's pages that are no redirects, up to MOST."""
     from lxml import etree
 
-    left = megabytes * 1e6
+    left = MOST
     with open_dump(path) as file:
         for block in cut(chunks(file, path.stat().st_size)):
             for page in PAGE.split(block)[1:]:
@@ -36,63 +31,25 @@ def articles(path: Path, megabytes: float) -> Iterator[str]:
                     return
 
 
-def stripper(name: str) -> Callable[[str], str]:
-    """A function from wikitext to text."""
-    if name == "mwparserfromhell":
-        import mwparserfromhell
-
-        return lambda text: mwparserfromhell.parse(text).strip_code()
-    if name == "wikitextparser":
-        import wikitextparser
-
-        return lambda text: wikitextparser.parse(text).plain_text()
+def ours() -> Callable[[str], str]:
     from data_pipelines.text.wikitext import plain_text
 
     return plain_text
 
 
-def main() -> None:
-    """Compare with both peers, write both results and print their rows; with --strip, be one of the commands compared."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("dump", type=Path)
-    parser.add_argument("--out", type=Path, default=Path("wikitext.json"))
-    parser.add_argument("--megabytes", type=float, default=2, help="of wikitext")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--strip", choices=("ours", *PEERS), help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    with one_line_errors():
-        texts = list(articles(options.dump, options.megabytes))
-        if options.strip:
-            strip = stripper(options.strip)
-            start = time.process_time()
-            for text in texts:
-                strip(text)
-            print(json.dumps({"seconds": time.process_time() - start}))
-            return
-        amount = round(sum(len(text.encode()) for text in texts) / 1e6, 3)
-        command = [
-            sys.executable,
-            "-m",
-            "benchmarks.wikitext",
-            str(options.dump),
-            "--megabytes",
-            str(options.megabytes),
-        ]
-        results = [
-            alternate(
-                f"wikitext, beside {peer}",
-                [*command, "--strip", "ours"],
-                [*command, "--strip", peer],
-                rounds=options.rounds,
-                unit="MB",
-                amount=amount,
-                packages=[peer],
-            )
-            for peer in PEERS
-        ]
-        options.out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-        print(COLUMNS, *map(markdown_row, results), sep="\n")
+def mwparserfromhell() -> Callable[[str], str]:
+    from mwparserfromhell import parse
 
+    return lambda text: parse(text).strip_code()
+
+
+def wikitextparser() -> Callable[[str], str]:
+    from wikitextparser import parse
+
+    return lambda text: parse(text).plain_text()
+
+
+SIDES = {"ours": ours, "mwparserfromhell": mwparserfromhell, "wikitextparser": wikitextparser}
 
 if __name__ == "__main__":
-    main()
+    beside("wikitext", __doc__ or "", articles, lambda text: len(text.encode()) / 1e6, SIDES)
