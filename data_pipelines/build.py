@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from data_pipelines.account import Account
-from data_pipelines.corpus import clean_up, move_into_place, read_corpus, staging
+from data_pipelines.corpus import alone, clean_up, move_into_place, read_corpus, staging
 from data_pipelines.dedup.exact import drop_duplicates
 from data_pipelines.documents import DocumentWriter, read_documents
 from data_pipelines.heldout import Heldout
@@ -73,38 +73,40 @@ def build_corpus(
     for path in paths:
         if Path(path).resolve().is_relative_to(out):
             raise ValueError(f"{path} is inside {out}, where the corpus goes: name another folder with --out")
-    clean_up(out)
-    settings = {
-        "source": source,
-        "vocab_size": vocab_size,
-        "max_bytes": max_bytes,
-        "heldout_bytes": heldout_bytes,
-        **own,
-    }
-    settings.pop("workers", None)  # changes how long it takes, not what comes out
-    versions = _versions(source)
-    module = importlib.import_module(f"data_pipelines.sources.{source}")
-    with _stage("inputs") as done:
-        inputs = module.inputs(paths, own)
-        identity = _identity([FORMAT, settings, versions, inputs])
-        done(f"{len(inputs):,} files")
-    if (corpus := _reusable(out, identity)) is not None:
-        _say(f"reusing {out}: same inputs, same settings ({corpus['bytes']['train']:,} bytes of text)")
-        return corpus
-
-    new = staging(out)
-    try:
-        stream = partial(module.read, paths, own)
-        corpus = _build(new, stream, settings, progress)
-        corpus = {"format": FORMAT, "inputs_sha256": identity, "settings": settings, **corpus, "versions": versions}
-        (new / "corpus.json").write_text(json.dumps(corpus, indent=2) + "\n", encoding="utf-8")
-        move_into_place(out)
-    except OSError as error:
-        error.filename = error.filename or str(out)  # a full disk does not say which
-        raise
-    finally:
+    with alone(out):
         clean_up(out)
-    return corpus
+        settings = {
+            "source": source,
+            "vocab_size": vocab_size,
+            "max_bytes": max_bytes,
+            "heldout_bytes": heldout_bytes,
+            **own,
+        }
+        settings.pop("workers", None)  # changes how long it takes, not what comes out
+        versions = _versions(source)
+        module = importlib.import_module(f"data_pipelines.sources.{source}")
+        with _stage("inputs") as done:
+            inputs = module.inputs(paths, own)
+            identity = _identity([FORMAT, settings, versions, inputs])
+            done(f"{len(inputs):,} files")
+        if (corpus := _reusable(out, identity)) is not None:
+            _say(f"reusing {out}: same inputs, same settings ({corpus['bytes']['train']:,} bytes of text)")
+            return corpus
+
+        new = staging(out)
+        try:
+            stream = partial(module.read, paths, own)
+            corpus = _build(new, stream, settings, progress)
+            corpus = {"format": FORMAT, "inputs_sha256": identity, "settings": settings, **corpus, "versions": versions}
+            (new / "corpus.json").write_text(json.dumps(corpus, indent=2) + "\n", encoding="utf-8")
+            move_into_place(out)
+        except OSError as error:
+            if error.errno:
+                error.filename = error.filename or str(out)  # a full disk does not say which
+            raise
+        finally:
+            clean_up(out)
+        return corpus
 
 
 def _build(new: Path, read: Any, settings: dict[str, Any], progress: bool) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """`llama-data`: raw dumps to documents and token shards, from the command line."""
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -18,6 +19,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Entry point; mistakes end in one line and exit code 1 (unknown words on the command line: 2)."""
     words = sys.argv[1:] if argv is None else list(argv)
     arguments = _parser(_source(words)).parse_args(words)
+    if argv is None:  # a process of its own: it ends by these as by Ctrl-C, with nothing left behind
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
     with one_line_errors():
         arguments.run(arguments)
 

@@ -1,7 +1,13 @@
 """The corpus folder: how one of ours is told from anything else, and how a new one takes an old one's place."""
 
+import fcntl
+import hashlib
 import json
+import os
 import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +34,24 @@ def move_into_place(out: Path) -> None:
     if out.exists():
         out.rename(_aside(out))
     staging(out).rename(out)
+
+
+@contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """Be the only build of `out`; raises ValueError where another one is under way."""
+    name = hashlib.sha256(str(out.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    path = Path(tempfile.gettempdir(), f"llama-data-{os.getuid()}-{name}.lock")  # not among the texts beside `out`
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ValueError(
+                f"another build is writing {out}: wait for it, or name another folder with --out"
+            ) from None
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def clean_up(out: Path) -> None:

@@ -26,6 +26,8 @@ def source_settings(source: str, given: Mapping[str, Any]) -> dict[str, Any]:
             meant = f"did you mean {near[0]}?" if near else f"it has {', '.join(defaults) or 'none'}"
             raise ValueError(f"source {source} has no setting {name!r}: {meant}")
         settings[name] = _typed(name, value, defaults[name])
+    if settings.get("workers", 1) < 1:
+        raise ValueError(f"workers is {settings['workers']}: it takes 1 process or more")
     return settings
 
 

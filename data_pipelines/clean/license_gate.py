@@ -8,6 +8,8 @@ from data_pipelines.clean.license_expressions import Statement, evaluate, tagged
 from data_pipelines.clean.licenses import OTHER, UNKNOWN, identify, mentioned
 
 NO_LICENSE = "no licence"
+VENDORED = frozenset("_vendor vendor vendored third_party thirdparty 3rdparty externals node_modules".split())
+NOT_THEIRS = "vendored without a licence of its own"
 MAX_BYTES = 200_000  # of a licence file or package metadata; the text of a longer one is not looked at
 MAX_EVIDENCE = 20_000  # licence files in one project; the largest monorepos have some thousands
 
@@ -111,7 +113,9 @@ class Gate:
                 stated = stated or verdict
             if not folder:
                 return None, NO_LICENSE
-            folder = folder.rpartition("/")[0]
+            folder, _, name = folder.rpartition("/")
+            if name.lower() in VENDORED:  # what lies in there is by others: a licence around it is not its own
+                return None, NOT_THEIRS
 
 
 def _weigh(evidence: list[tuple[str, Statement]]) -> tuple[str | None, str]:

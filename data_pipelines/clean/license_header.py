@@ -26,16 +26,21 @@ STAYS = re.compile(  # lines above a header that the file needs
 )
 LICENSE_WORDS = re.compile(
     r"copyright|©|\(c\) ?\d{4}|spdx-|licen[cs]ed |all rights reserved|permission is hereby granted|"
-    r"(?:under|see|read) the .{0,60}licen[cs]e|public domain|@license",
+    r"(?:under|see|read) the [^\0]{0,60}?licen[cs]e|public domain|@license|general\W+public|mozilla public|free software|"
+    r"\b[al]?gplv?\d?\b|licen[cs]e:|released under|proprietary and confidential|confidential and proprietary",
     re.I,
+)
+NAMES_A_LICENSE = re.compile(  # in a docstring that is about something else: words that mean nothing but a licence
+    r"general\W+public|mozilla\W+public|\b[al]?gplv?\d?\b|licen[cs]ed under|released under|licen[cs]e:", re.I
 )
 
 
 class Header(NamedTuple):
-    """A file without its licence header, and that header."""
+    """A file without its licence header, that header, and what else at the start names a licence, which stays."""
 
     text: str
     header: str
+    named: str = ""
 
 
 def strip_header(text: str, language: str) -> Header:
@@ -46,6 +51,7 @@ def strip_header(text: str, language: str) -> Header:
     head, place = text[:HEADER], 0
     kept: list[str] = []
     removed: list[str] = []
+    named = ""
     for _ in range(BLOCKS):
         comment_end = _comment(head, place, marks, blocks)
         if comment_end is None:
@@ -59,14 +65,15 @@ def strip_header(text: str, language: str) -> Header:
         about = LICENSE_WORDS.search(comment)
         if about and comment.lstrip().startswith(('"""', "'''")):
             about = LICENSE_WORDS.search(comment.lstrip("\"' \t\r\n").split("\n")[0])
+            named += comment if not about and NAMES_A_LICENSE.search(comment) else ""
         (removed if about else kept).append(comment)
         place = comment_end
     if not removed:
-        return Header(text, "")
+        return Header(text, "", named)
     # what stays in front keeps its blank lines below it; where all went, the code starts at once
     front = "".join(kept)
     rest = text[place:]
-    return Header(front + rest if front.strip() else rest.lstrip("\n"), "".join(removed))
+    return Header(front + rest if front.strip() else rest.lstrip("\n"), "".join(removed), named)
 
 
 def _comment(text: str, start: int, marks: tuple[str, ...], blocks: tuple[tuple[str, str], ...]) -> int | None:

@@ -16,10 +16,10 @@ from data_pipelines.dumps.tar import Stream, read_tar
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".zip")
 MAX_MEMBERS = 1_000_000  # the largest repositories on GitHub have some hundred thousand files
-MAX_ZIP_DIRECTORY = 64_000_000  # bytes, which zipfile holds in memory some ten times over
+MAX_ZIP_DIRECTORY = 24_000_000  # bytes, which zipfile holds in memory some sixteen times over
 MAX_NAME = 4096  # bytes, a path's length on Linux
 FREE_BYTES = 64_000_000  # unpacked before the ratio is looked at
-MAX_RATIO = 200  # unpacked to packed: source code comes to 3 to 20, gzip to 1,000 at most, bzip2 to 40,000
+MAX_RATIO = 100  # unpacked to packed: source code comes to 3 to 20, gzip to 1,000 at most, bzip2 to 40,000
 WINDOW_BYTES = 128_000_000  # a decompressor's memory (xz -9 and zstd --ultra need 64 MB)
 
 
@@ -145,7 +145,7 @@ def _phrase(error: Exception) -> str:
 
 def _zip_entries(file: IO[bytes], most: int) -> Iterator[Entry]:
     """Members in the order in which they lie in the file, of which no two may share bytes (as zip bombs do)."""
-    _check_directory(file)
+    check_directory(file)
     try:
         archive = zipfile.ZipFile(file)
     except Exception as error:  # the standard library's own reader raises whatever its parsing comes to
@@ -185,7 +185,7 @@ def _reader(archive: zipfile.ZipFile, info: zipfile.ZipInfo, most: int) -> Calla
     return read
 
 
-def _check_directory(file: IO[bytes]) -> None:
+def check_directory(file: IO[bytes]) -> None:
     """A zip's directory must be of a size that may be held in memory: zipfile reads all of it at once."""
     size = file.seek(0, io.SEEK_END)
     file.seek(max(0, size - 65_557))  # the end record and the longest comment

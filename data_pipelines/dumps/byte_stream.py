@@ -8,8 +8,9 @@ from typing import Any, BinaryIO, NamedTuple
 CHUNK = 256 * 2**10  # bytes read, or decompressed, at a time
 GZIP_CHUNK = 32 * 2**10  # zlib copies what it leaves over at every member's end: a few members' worth
 LOOKAHEAD = 20 * 2**10  # bytes in which the next record must begin to count as that: an ARC's first line holds a URL
-FREE_BYTES, MAX_RATIO = 64 * 2**20, 100  # bytes a file may grow to in any case, and times its size; real: 4 to 10 times
+FREE_BYTES, MAX_RATIO = 16 * 2**20, 100  # bytes a file may grow to in any case, and times its size; real: 4 to 10 times
 LZ4, ZSTD = b"\x04\x22\x4d\x18", b"\x28\xb5\x2f\xfd"
+NEWLINES = re.compile(rb"[\r\n]+")
 GZIP_MEMBER = re.compile(rb"\x1f\x8b\x08[\x00-\x1f]")
 
 
@@ -55,6 +56,13 @@ class ByteStream:
             del self.buffer[:step]
             left -= step
         return size - left
+
+    def skip_newlines(self) -> None:
+        """Leave behind the line breaks that come next."""
+        self.fill(1)
+        while found := NEWLINES.match(self.buffer):  # all there are: one by one, a file of nothing else takes minutes
+            self.skip(found.end())
+            self.fill(1)
 
     def skip_to(self, start: re.Pattern[bytes]) -> None:
         """Leave behind what lies before the next first line of a record, and at least a byte."""

@@ -20,6 +20,7 @@ FREE_BYTES, MAX_RATIO = (
     LONGEST_LINE,
     100,
 )  # bytes a file may grow to in any case, and times its size; real ones: 3 times
+MAX_BLANK_LINES = 100_000  # in a row; real ones have none, and a gz of 1 MB can hold a thousand million
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")  # JSON can spell half a character, which no text file can hold
 LANGUAGE = re.compile(r"c4-([a-z]{2,3})(?:-[A-Za-z]+)?[.-]")  # c4-af.tfrecord-00000..., c4-bg-Latn...; not c4-train
 OLD_CODES = {"iw": "he", "und": ""}
@@ -70,7 +71,7 @@ def parse_line(line: bytes) -> tuple[str, str, str] | str:
 def _lines(path: Path, account: Account) -> Iterator[tuple[int, bytes]]:
     """(number from 1, line) of a shard, blank lines and those too long left out."""
     size = path.stat().st_size
-    number = total = 0
+    number = total = blank = 0
     broken = ""
     with _open(path) as file:
         try:
@@ -79,6 +80,10 @@ def _lines(path: Path, account: Account) -> Iterator[tuple[int, bytes]]:
             while line := file.readline(LONGEST_LINE + 1):
                 number += 1
                 total += len(line)
+                blank = 0 if line.strip() else blank + 1
+                if blank > MAX_BLANK_LINES:
+                    broken = "nothing but blank lines"
+                    break
                 if len(line) > LONGEST_LINE:
                     account.seen += 1
                     account.errors["line longer than 4 MB"] += 1

@@ -5,13 +5,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 
-def find_files(paths: Sequence[str | Path], is_one: Callable[[str], object], kinds: str) -> list[tuple[str, Path]]:
+def find_files(
+    paths: Sequence[str | Path] | str | Path, is_one: Callable[[str], object], kinds: str
+) -> list[tuple[str, Path]]:
     """(name, path) of each file whose name `is_one` accepts; below a folder the name is the path inside it.
 
     In the order of the paths given, and of the sorted names below them; links and special files are not followed.
     kinds: in words, for whoever names something else. Raises FileNotFoundError for a path that is not there, ValueError
     for a file of another kind and where there is none at all."""
     found = []
+    if isinstance(paths, str | Path):
+        paths = [paths]
     for path in map(Path, paths):
         if path.is_dir():
             for folder, folders, names in os.walk(path):

@@ -4,11 +4,13 @@ Columns (contents joined with files and licenses, as RedPajama's query does): re
 they exist size, binary, mode, ref. The Stack's and CodeParrot's names for the same are understood too."""
 
 from collections.abc import Iterator
-from functools import partial
+from contextlib import suppress
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from data_pipelines.dumps.archives import Entry, safe_name
+from data_pipelines.pool import Failure, run_guarded
 
 NAMES = {
     "repo": ("repo_name", "max_stars_repo_name", "repository_name"),
@@ -21,6 +23,8 @@ NAMES = {
 }
 MAX_ROW_GROUP = 2_000_000_000  # bytes of one column, unpacked: it is read as one piece
 MAX_ROWS = 20_000_000
+MAX_MEGABYTES = 6000  # that reading a file may take: a row group of 2 GB, packed and unpacked, and as Python's objects
+SLOWEST = 5 * 10**6  # bytes/s: a file that takes longer is given up
 BATCH = 64  # files of up to a megabyte each
 
 
@@ -33,7 +37,29 @@ class Row(NamedTuple):
 
 
 def walk_rows(path: Path) -> Iterator[Row]:
-    """The rows in their order. Raises ValueError with a fixed phrase where the file breaks."""
+    """The rows in their order. Raises ValueError with a fixed phrase where the file breaks.
+
+    Some broken files make Arrow end the whole process: one that has not been read through elsewhere is not read here."""
+    if reason := _danger(path, path.stat().st_mtime_ns):
+        raise ValueError(reason)
+    yield from _rows(path)
+
+
+@lru_cache(1)  # each file is walked twice
+def _danger(path: Path, changed: int) -> str:
+    seconds = 60 + path.stat().st_size / SLOWEST
+    _, outcome = next(run_guarded(read_through, [path], seconds=seconds, megabytes=MAX_MEGABYTES))
+    return "corrupt Parquet file" if isinstance(outcome, Failure) else ""
+
+
+def read_through(path: Path) -> None:
+    """Read all there is, or up to where it breaks."""
+    with suppress(ValueError):  # it is said, and what comes before it kept, when it breaks again
+        for _ in _rows(path):
+            pass
+
+
+def _rows(path: Path) -> Iterator[Row]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -26,9 +26,11 @@ class Found(NamedTuple):
     path: Path
 
 
-def find_projects(paths: Sequence[str | Path]) -> Iterator[Found]:
+def find_projects(paths: Sequence[str | Path] | str | Path) -> Iterator[Found]:
     """What lies at the paths, folders searched in the order of names, links not followed. A folder that holds a licence or
     package metadata is one project, any other a collection. Raises FileNotFoundError for a path that is not there."""
+    if isinstance(paths, str | Path):
+        paths = [paths]
     for path in map(Path, paths):
         if path.is_dir():
             yield from _below(path.resolve(), path.resolve().name)

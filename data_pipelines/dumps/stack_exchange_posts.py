@@ -3,8 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryFile
 from typing import IO, NamedTuple
 
 from data_pipelines.account import Account
@@ -119,17 +118,17 @@ def threads(found: Iterable[Row], size: int, memory: int, account: Account) -> I
     if count <= 1:
         yield from _join(found, account)
         return
-    with TemporaryDirectory(prefix="llama-data-") as folder:
-        buckets = [Path(folder, f"{i}") for i in range(count)]
-        with ExitStack() as stack:
-            files = [stack.enter_context(bucket.open("wb")) for bucket in buckets]
-            for row in found:
-                files[row.question % count].write(b"<" + row.raw)
+    with ExitStack() as stack:
+        buckets = [
+            stack.enter_context(TemporaryFile()) for _ in range(count)
+        ]  # without names: nothing can be left over
+        for row in found:
+            buckets[row.question % count].write(b"<" + row.raw)
         for bucket in buckets:
-            with bucket.open("rb") as file:
-                again = (_row(raw, account) for raw in _pieces(file))
-                yield from _join((row for row in again if row is not None), account)
-            bucket.unlink()
+            bucket.seek(0)
+            again = (_row(raw, account) for raw in _pieces(bucket))
+            yield from _join((row for row in again if row is not None), account)
+            bucket.close()
 
 
 def _join(found: Iterable[Row], account: Account) -> Iterator[tuple[bytes, list[bytes]]]:

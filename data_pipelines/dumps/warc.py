@@ -12,6 +12,9 @@ from typing import BinaryIO, NamedTuple
 from data_pipelines.dumps.byte_stream import LOOKAHEAD, Broken, ByteStream, decompressed
 
 MAX_RECORD = 6 * 2**20  # Common Crawl cuts pages at 1 MiB, and at 5 MiB since 2025; headers come on top
+MAX_BREAKS = (
+    100_000  # without a record in between: what comes to that is no archive, and each takes as long as a record
+)
 MAX_HEADER = 64 * 2**10  # a record's own headers; real ones have 1 KB
 # a record's first line; in ARC: URL, address, date, type, length (any word, for it to be called wrong)
 WARC_LINE = rb"WARC/[01]\.\d+\r?\n"
@@ -44,16 +47,22 @@ def read_records(file: BinaryIO) -> Iterator[Record | Broken]:
     arc = stream.peek(9) == b"filedesc:"
     line = re.compile(ARC_LINE if arc else WARC_LINE)
     start = re.compile(rb"(?:^|(?<=\n))" + line.pattern)
-    while True:
-        while stream.peek(1) in (b"\r", b"\n"):
-            stream.skip(1)
+    if not stream.peek(1) and not stream.broken:
+        yield Broken("empty file")
+    breaks = 0
+    while breaks < MAX_BREAKS:
+        stream.skip_newlines()
         if not stream.peek(1):
             broken = stream.next_part()
             if broken is None:
                 return
+            breaks += 1
             yield broken
             continue
-        yield from _record(stream, arc, line, start)
+        for found in _record(stream, arc, line, start):
+            breaks = breaks + 1 if isinstance(found, Broken) else 0
+            yield found
+    yield Broken("nothing but broken records")
 
 
 def _record(

@@ -68,7 +68,8 @@ def read(
             documents = chain.from_iterable(read_shard(path, account) for path in group)
         else:
             everything = {name: settings[name] for name in common_crawl.DEFAULTS if name in settings}
-            everything |= {"languages": "", "language_score": 0.0}  # judged when only the lines worth keeping are left
+            # the language is judged here, when only the lines worth keeping are left
+            everything |= {"languages": "", "language_score": 0.0, "language_model": None}
             documents = map(_as_c4, common_crawl.read(list(group), everything, account))
         for document in documents:
             if judge and (settings["clean_shards"] or not is_shard) and (reason := judge(document)):

@@ -27,6 +27,7 @@ DEFAULTS: dict[str, Any] = {
     "workers": 1,
 }
 NAMES = re.compile(r"\.(warc|wet|wat|arc)(\.(warc|wet|wat|txt))*(\.(gz|zst|lz4))?$", re.IGNORECASE)
+MEGABYTES = 512  # that parsing a page may take: a real one of 1 MB takes 30
 SKIPPED = ("warcinfo", "request", "metadata", "revisit", "continuation")
 
 
@@ -52,7 +53,8 @@ def read(
     check_extractor(settings["extractor"])
     identify("a", settings["language_model"])  # the model is there, or it is said now and not once per page
     tasks = _tasks(_find(paths), settings, account)
-    for task, page in run_guarded(parse, tasks, seconds=settings["seconds"], workers=settings["workers"]):
+    guard = {"seconds": settings["seconds"], "megabytes": MEGABYTES, "workers": settings["workers"]}
+    for task, page in run_guarded(parse, tasks, **guard):
         account.seen += 1
         if isinstance(page, Failure):
             account.errors[page.reason] += 1

@@ -138,5 +138,5 @@ def _parquet_rows(path: Path, column: str, account: Account) -> Iterator[tuple[s
                 else:
                     account.drop(f"Parquet row without text in {column!r}")
                 i += 1
-    except (pa.ArrowException, OSError):
+    except (pa.ArrowException, OSError, UnicodeDecodeError):
         account.fail("broken Parquet file")

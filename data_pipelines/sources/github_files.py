@@ -77,10 +77,10 @@ def _text(raw: bytes, path: str, license: str) -> tuple[str, str, str]:
     if code.is_generated(text):
         raise ValueError("generated")
     own = tagged(text[:TAG_CHARACTERS])
-    text, header = strip_header(text, language)
+    text, header, named = strip_header(text, language)
     if own in (OTHER, UNKNOWN):
         raise ValueError(own)
-    if own is None and header and mentioned(header) == OTHER:
+    if own is None and mentioned(header + named) == OTHER:
         raise ValueError(OTHER)
     if reason := code.judge_text(text):
         raise ValueError(reason)

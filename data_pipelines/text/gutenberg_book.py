@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from data_pipelines.dumps.archives import check_directory
 from data_pipelines.pool import Failure
 from data_pipelines.text.gutenberg_markers import COPYRIGHTED, field, has_licence, take_apart
 from data_pipelines.text.gutenberg_paragraphs import drop_foreign, paragraphs, split_blocks
@@ -113,6 +114,8 @@ def _load(path: Path, max_bytes: int, whole: bool = True) -> bytes | Dropped | F
     """The bytes of a text file or of the one text in a zip; of one that is larger, `Dropped` or the beginning."""
     try:
         if path.suffix.lower() == ".zip":
+            with path.open("rb") as packed:
+                check_directory(packed)
             with zipfile.ZipFile(path) as archive:
                 texts = [member for member in archive.infolist() if member.filename.lower().endswith(".txt")]
                 if len(texts) != 1:

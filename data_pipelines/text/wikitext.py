@@ -136,6 +136,8 @@ def _lines(text: str, cited_sections: frozenset[str]) -> str:
         if line[:1] in ("*", "#", ":", ";"):
             body = line.lstrip("*#:; ")
             marks = line[: len(line) - len(body)]
+            if body[:2] in (". ", ", "):  # what stood before it was a template that vanished
+                body = body[2:]
             if not body:
                 continue
             line = "- " + body if ("*" in marks or "#" in marks) and body[0] not in "-–•" else body

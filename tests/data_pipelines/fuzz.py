@@ -4,22 +4,31 @@
 
 import os
 import random
+import re
 import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
 
 MUTANTS = int(os.environ.get("LLAMA_DATA_MUTANTS", 2000))
 SECONDS, MEGABYTES = 1.0, 256  # of CPU time for one mutant, of peak memory for all
+FLOOD = 2**16  # bytes
+NUMBER = re.compile(rb"\d+")
+ABSURD = b"0 -1 1e9 00000000000 4294967296 9223372036854775808 99999999999999999999999999".split()
 
 
 def mutants(seeds: Sequence[bytes], count: int = MUTANTS, words: Sequence[bytes] = ()) -> Iterator[bytes]:
-    """`count` changed copies of the seeds, in turn: bits flipped, parts cut, moved, repeated, replaced, the end lost, and
-    the format's own `words` put where they do not belong."""
+    """`count` changed copies of the seeds, in turn: bits flipped, parts cut, moved, repeated, replaced, joined with another
+    seed's, the end lost, numbers made absurd, and the format's own `words` put where they do not belong, a few or 64 kB of
+    them: that many show what takes time that grows with a square."""
     for number in range(count):
         chance = random.Random(number)
         data = bytearray(seeds[number % len(seeds)])
         for _ in range(chance.choice((1, 1, 2, 4, 16))):
             _change(data, chance, words)
+        if chance.randrange(20) == 0:  # last: a later change would mostly spare so much, and cost time
+            _flood(data, chance, words or seeds)
+        elif chance.randrange(10) == 0:
+            _join(data, chance, seeds)
         yield bytes(data)
 
 
@@ -27,7 +36,7 @@ def _change(data: bytearray, chance: random.Random, words: Sequence[bytes]) -> N
     start = chance.randrange(len(data) + 1)
     length = min(chance.choice((1, 1, 4, 16, 64, 1024)), len(data) - start)
     part = bytes(data[start : start + length])
-    match chance.randrange(8 if words else 6):
+    match chance.randrange(10 if words else 7):
         case 0 if part:
             data[start] ^= 1 << chance.randrange(8)
         case 1:
@@ -36,14 +45,29 @@ def _change(data: bytearray, chance: random.Random, words: Sequence[bytes]) -> N
             data[start:start] = part * chance.choice((1, 2, 50))
         case 3:
             data[start : start + length] = chance.randbytes(length)
-        case 4:
+        case 4 if chance.randrange(4) == 0:  # rarely: of sixteen changes one would mostly leave nothing to parse
             del data[start:]
         case 5:
             del data[start : start + length]
             place = chance.randrange(len(data) + 1)
             data[place:place] = part
-        case 6 | 7:
+        case 6 if number := NUMBER.search(data, start):
+            data[number.start() : number.end()] = chance.choice(ABSURD)
+        case 7 | 8 | 9:
             data[start:start] = chance.choice(words) * chance.choice((1, 1, 2, 300))
+
+
+def _flood(data: bytearray, chance: random.Random, words: Sequence[bytes]) -> None:
+    """64 kB of one word, or of two in turn, or of one and as much of another: all that opens, or opens and closes."""
+    one, other = chance.choice(words)[:1024], chance.choice(words)[:1024]
+    count = FLOOD // (len(one + other) or 1)
+    start = chance.randrange(len(data) + 1)
+    data[start:start] = chance.choice((one * count, (one + other) * count, one * count + other * count))
+
+
+def _join(data: bytearray, chance: random.Random, seeds: Sequence[bytes]) -> None:
+    other = chance.choice(seeds)
+    data[chance.randrange(len(data) + 1) :] = other[chance.randrange(len(other) + 1) :]
 
 
 def survive(parse: Callable[[bytes], object], inputs: Iterator[bytes]) -> None:

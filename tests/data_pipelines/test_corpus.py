@@ -2,7 +2,7 @@
 
 import pytest
 
-from data_pipelines.corpus import clean_up, move_into_place, read_corpus, staging
+from data_pipelines.corpus import alone, clean_up, move_into_place, read_corpus, staging
 
 
 def corpus(folder, sha256):
@@ -55,3 +55,15 @@ def test_what_is_no_corpus_is_none(out):
     assert read_corpus(out.parent / "nowhere") is None and read_corpus(out / "corpus.json") is None
     (out / "notes.md").write_text("mine")
     assert read_corpus(out) is None
+
+
+def test_two_builds_of_one_folder_do_not_meet(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with alone(tmp_path / "out"):
+        with pytest.raises(ValueError, match="another build is writing .*out"), alone(tmp_path / "out"):
+            pass
+        with alone(tmp_path / "other"):
+            pass
+    with alone(tmp_path / "out"):
+        pass
+    assert list(tmp_path.iterdir()) == []

@@ -79,6 +79,46 @@ def test_items_are_taken_as_they_are_needed_and_nothing_is_left_behind_a_reader_
     assert children() == before
 
 
+def test_a_process_that_is_killed_costs_no_item():
+    """As the kernel does where memory is short: between two items it is nobody's fault, and in an item it may not be."""
+    results = run_guarded(parser, ["pid"] * 100, batch=4)
+    killed = set()
+    for number, (_, pid) in enumerate(results):
+        assert isinstance(pid, str)
+        if number % 20 == 10 and pid not in killed and psutil.pid_exists(int(pid)):
+            psutil.Process(int(pid)).kill()
+            killed.add(pid)
+    assert killed
+
+
+def test_large_items_are_not_taken_by_the_dozen():
+    taken = 0
+
+    def large():
+        nonlocal taken
+        for _ in range(100):
+            taken += 1
+            yield "x" * 2**20
+
+    stream = run_guarded(parser, large())
+    next(stream)
+    assert taken <= 5
+    stream.close()
+
+
+def test_results_larger_than_a_pipe_holds_come_back():
+    items = ["x" * 2**17] * 40
+    assert [result for _, result in run_guarded(parser, items)] == ["X" * 2**17] * 40
+
+
+def test_whoever_leaves_need_not_wait_for_an_item_that_hangs():
+    before = children()
+    stream = run_guarded(parser, ["a"] * 3 + ["hang"] * 5, seconds=600, batch=1)
+    next(stream)
+    stream.close()  # or else this test takes ten minutes
+    assert children() == before
+
+
 def test_a_parser_that_cannot_be_loaded_is_no_document_s_fault():
     with pytest.raises(RuntimeError, match="did not start"):
         next(run_guarded(lambda item: item, ["a"]))  # of no module's top level

@@ -29,6 +29,7 @@ def test_text_becomes_the_type_of_the_default():
         ("arxiv", {"workers": "many"}, "workers is 'many': it must be like its default, 1"),
         ("arxiv", {"abstract": "perhaps"}, "abstract is 'perhaps': it must be like its default, False"),
         ("arxiv", {"workers": True}, "workers is True"),
+        ("arxiv", {"workers": "0"}, "workers is 0: it takes 1 process or more"),
         ("archive", {}, "there is no source 'archive': choose one of common_crawl, "),
     ],
 )

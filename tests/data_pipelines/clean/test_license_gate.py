@@ -2,7 +2,7 @@
 
 import pytest
 
-from data_pipelines.clean.license_gate import NO_LICENSE, Gate, is_evidence, is_license
+from data_pipelines.clean.license_gate import NO_LICENSE, NOT_THEIRS, Gate, is_evidence, is_license
 from data_pipelines.clean.licenses import OTHER, UNKNOWN
 from tests.data_pipelines.clean.test_licenses import APACHE, BSD2, GPL_TITLE, MIT
 from tests.data_pipelines.fuzz import mutants, survive
@@ -16,6 +16,14 @@ def judged(files: dict[str, str], path: str = "src/a.py") -> tuple[str | None, s
         assert is_evidence(name), name
         gate.add(name, text.encode())
     return gate.judge(path)
+
+
+def test_what_is_vendored_needs_a_licence_of_its_own():
+    around = {"LICENSE": MIT}
+    assert judged(around, "pkg/_vendor/tides/a.py") == (None, NOT_THEIRS)
+    assert judged(around | {"pkg/_vendor/tides/LICENSE": BSD2}, "pkg/_vendor/tides/a.py") == ("BSD-2-Clause", "")
+    assert judged(around | {"pkg/_vendor/tides/LICENSE": BSD2}, "pkg/_vendor/waves/a.py") == (None, NOT_THEIRS)
+    assert judged(around, "pkg/vendors.py") == ("MIT", "")
 
 
 @pytest.mark.parametrize(
@@ -61,7 +69,7 @@ def test_what_lies_at_the_top_decides(files, verdict):
     ("files", "path", "verdict"),
     [
         ({"LICENSE": MIT, "vendor/x/LICENSE": GPL_TITLE}, "vendor/x/deep/a.c", (None, OTHER)),
-        ({"LICENSE": MIT, "vendor/x/LICENSE": GPL_TITLE}, "vendor/xy/a.c", ("MIT", "")),
+        ({"LICENSE": MIT, "vendor/x/LICENSE": GPL_TITLE}, "vendored_tides/xy/a.c", ("MIT", "")),
         ({"LICENSE": MIT, "vendor/x/LICENSE": BSD2}, "vendor/x/a.c", ("BSD-2-Clause", "")),
         ({"COPYING": GPL_TITLE, "vendor/x/LICENSE": BSD2}, "vendor/x/a.c", ("BSD-2-Clause", "")),
         ({"COPYING": GPL_TITLE, "tests/package.json": '{"license": "MIT"}'}, "tests/a.js", (None, OTHER)),

@@ -4,6 +4,7 @@ import pytest
 
 from data_pipelines.clean.code import FILES, LANGUAGES
 from data_pipelines.clean.license_header import COMMENTS, strip_header
+from data_pipelines.clean.licenses import OTHER, UNKNOWN, mentioned
 from tests.data_pipelines.fuzz import mutants, survive
 
 
@@ -41,9 +42,37 @@ from tests.data_pipelines.fuzz import mutants, survive
     ],
 )  # fmt: skip
 def test_only_the_licence_header_goes(language, text, stripped):
-    left, header = strip_header(text, language)
+    left, header, _ = strip_header(text, language)
     assert left == (text if stripped is None else stripped)
     assert bool(header) == (stripped is not None)
+
+
+LGPL = """# This library is free software; you can redistribute it and/or
+# modify it under the terms of the GNU Lesser General Public
+# License as published by the Free Software Foundation.
+"""
+MPL = """/* This Source Code Form is subject to the terms of the Mozilla Public
+ * License, v. 2.0. */
+"""
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "verdict"),
+    [
+        ("Python", LGPL + "import a\n", OTHER),
+        ("C", MPL + "int a;\n", OTHER),
+        ("Python", "# GPL v2\nimport a\n", OTHER),
+        ("Python", "# License: GPL-3.0\nimport a\n", OTHER),
+        ("Python", "# This is released under GPLv3.\nimport a\n", OTHER),
+        ("Python", "# Confidential and proprietary\nimport a\n", OTHER),
+        ("Python", '"""Tides.\n\nLicensed under the GNU General\nPublic License.\n"""\nimport a\n', OTHER),
+        ("Python", '"""Tides, packed by zlib."""\nimport a\n', UNKNOWN),
+        ("Python", "# Licensed under the MIT licence\nimport a\n", "MIT"),
+    ],
+)
+def test_another_licence_is_heard_however_it_is_named(language, text, verdict):
+    _, header, named = strip_header(text, language)
+    assert mentioned(header + named) == verdict
 
 
 def test_files_that_differ_in_their_header_only_become_the_same():
@@ -64,7 +93,7 @@ def test_every_language_has_its_comment_signs():
 def test_no_spoilt_file_takes_long_or_raises():
     def parse(data: bytes) -> None:
         for name in ("C", "Python", "Lua", "Fortran", "HTML", "PHP"):
-            text, header = strip_header(data.decode("utf-8", "replace"), name)
+            text, header, _ = strip_header(data.decode("utf-8", "replace"), name)
             assert bool(header) == (len(text) < len(data.decode("utf-8", "replace")))
 
     seeds = [

@@ -140,7 +140,15 @@ def test_a_line_without_end_is_one_error_and_takes_no_memory(tmp_path):
     assert len(texts) == 2 and account.errors == {"line longer than 4 MB": 2}
 
 
-@pytest.mark.parametrize("filling", [b"x", b"\n", shard(1)])
+@pytest.mark.parametrize("suffix", [".json", ".json.gz"])
+def test_blank_lines_without_end_are_given_up(suffix, tmp_path):
+    file = tmp_path / f"shard{suffix}"
+    file.write_bytes(packed(shard(1) + b"\n" * 50_000 + shard(1) + b" \n" * 3_000_000, suffix))
+    texts, account = read_all(file)
+    assert len(texts) == 2 and account.errors == {"nothing but blank lines": 1}
+
+
+@pytest.mark.parametrize("filling", [b"x", shard(1)])
 @pytest.mark.parametrize("suffix", [".json.gz", ".json.zst"])
 def test_a_bomb_is_left_where_it_has_grown_beyond_reason(filling, suffix, tmp_path):
     file = tmp_path / f"shard{suffix}"

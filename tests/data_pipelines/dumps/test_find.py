@@ -22,6 +22,7 @@ def test_names_are_those_below_the_folder_in_a_fixed_order(tmp_path):
     found = find_files([str(tmp_path), tmp_path / "c.txt"], is_text, "texts")
     assert [name for name, _ in found] == ["a.txt", "c.txt", "a/y.txt", "b/z.txt", "c.txt"]
     stat = (tmp_path / "a.txt").stat()
+    assert find_files(str(tmp_path / "c.txt"), is_text, "texts") == found[-1:], "a single path is no list of letters"
     assert sizes_and_times(found)[0] == ("a.txt", 5, stat.st_mtime_ns)
 
 

@@ -90,12 +90,12 @@ def test_bombs_end_with_a_reason(tmp_path):
     nothing = bz2.compress(b"<mediawiki>" + page("1", "T") + b" " * (100 << 20))
     assert failed(nothing, "enwiki.xml.bz2", tmp_path, min_characters=1) == (
         ["wikipedia/en/1"],
-        {"the file expands more than 250-fold": 1},
+        {"the file expands more than 100-fold": 1},
     )
     streams = bz2.compress(b"<mediawiki>") + bz2.compress(page("1", "T") + b" " * (100 << 20))
     streams += bz2.compress(page("2", "T")) + bz2.compress(b"</mediawiki>")
     ids, errors = failed(streams, "enwiki.xml.bz2", tmp_path, min_characters=1)
-    assert (ids, errors) == (["wikipedia/en/1", "wikipedia/en/2"], {"the file expands more than 250-fold": 1})
+    assert (ids, errors) == (["wikipedia/en/1", "wikipedia/en/2"], {"the file expands more than 100-fold": 1})
     assert failed(gzip.compress(b"<" * (5 << 20)), "enwiki.xml.gz", tmp_path) == (
         [],
         {"no page at the start of the file": 1},

@@ -116,6 +116,7 @@ def test_page_numbers_go_and_the_paragraph_goes_on():
         "Special thanks are due to Sharon Partridge for extensive\nproofreading and correction of this etext.",
         "A German translation is available from Project\nGutenberg.",
         "NOTE DEL TRASCRITTORE\n\n -Testo in corsivo: _testo_\n\n",
+        "Au lecteur.\n\n  Le texte en italiques est indiqué comme _italiques_.\n\n  Voir la fin.\n\n",
         "Transcriber’s Notes:\n\nPage 12: “flower” was changed.\n\nPage 13: a stop.\n\n",
     ],
 )
@@ -132,6 +133,8 @@ def test_what_is_the_authors_stays():
         "Entered according to Act of Congress, in the year 1868,\nby A. Writer, in the Clerk's Office of the District."
     )
     assert text_of(act) == act
+    preface = "Au lecteur.\n\nC'est icy un livre de bonne foy, lecteur."
+    assert text_of(preface) == preface
     late = "\n\n".join(["A line."] * 20 + ["Produced by the heat, by and by, a haze lay over it."])
     assert text_of(late) == late
 
@@ -142,4 +145,6 @@ def test_a_note_ends_where_the_book_goes_on():
     story = "\n\n".join(["It began."] * 40)
     assert text_of(f"Transcriber's Note: A word.\n\n{story}") == story  # nothing says where it ends: it is one block
     assert text_of(f"{story}\n\n\n\nTranscriber's Notes:\n\nOne.\n\nTwo.") == story  # to the end
+    corrected = "Au lecteur.\n\nSeules quelques erreurs typographiques ont été corrigées.\n\nPage 9: «niet»."
+    assert text_of(f"{story}\n\n\n* * *\n\n\n{corrected}") == story  # and so does the rule above it
     assert text_of(f"[Transcriber's Note: One.\n\n{story}") == story  # nor does a bracket that is never closed

@@ -24,6 +24,7 @@ def between(html: str) -> str:
         ("<ol><li>mix</li><li>bake</li></ol>", "  1. mix\n  2. bake"),
         ("<table><tr><th>a<th>b<tr><td>1<td>2</table>", "a\t\tb\n1\t\t2"),
         ("<img src=x alt='A red fox'>", "A red fox"),
+        ("<p>two<IMG src=x width=20/>words, d<img alt=x>e; <img alt=T>he end<img>.</p>", "two words, d x e; The end."),
         ("<p>one<br>two</p>", "one\ntwo"),
         ("<p>non\u00a0breaking soft\u00adhyphen</p>", "non breaking softhyphen"),
         ("<p># no *markers* of ours</p>", "# no *markers* of ours"),
@@ -168,8 +169,8 @@ def test_it_survives_whatever_html():
 
 FIRST = {
     "common_crawl_paragraph1": "• 飞鱼app破解版（苹果版）",
-    "common_crawl_paragraph2": "卡纸厂家",
-    "common_crawl_paragraph3": "Nur-Sultan",
+    "common_crawl_paragraph2": "福建开创食品安全监管工作新局面",
+    "common_crawl_paragraph3": "Серада 22 сакавіка 2023 г.",
     "common_crawl_paragraph4": "配电柜厂家",
     "common_crawl_paragraph5": "Vetlanda Svarv & Fräs",
     "wikipedia_paragraph1": "Language model",

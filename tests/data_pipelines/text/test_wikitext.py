@@ -57,7 +57,11 @@ from tests.data_pipelines.fuzz import mutants, survive
         # lines
         ("== A ==\nb\n=== C ===\nd\n== E ==\n==F==\ng", "A\n\nb\n\nC\n\nd\n\nF\n\ng"),
         ("* a\n** b\n# c\n: d\n; e : f\n*\n----\n#:* g", "- a\n- b\n- c\nd\ne : f\n- g"),
+        ("* {{cite|a}}. First of them.\n* .at and .de", "- First of them.\n- .at and .de"),
         ("''a'' '''b''' '''''c''''' l''''d'''", "a b c l'd"),
+        ("L'''Assemblea''.\ncon l'''[[Station|Ostbahnhof]]'', '''b'''", "L'Assemblea.\ncon l'Ostbahnhof, b"),
+        ("le '''Train''' de l'''Orient''\n'''a'' b\nthe ''Iliad'''s end", "le Train de l'Orient\na b\nthe Iliad's end"),
+        ("* ''{{FRO}}'' (DEN), '''{{x}}''' b\n''''Tis''' c", "- (DEN), b\n'Tis c"),
         ("__NOTOC__a __init__ b __KEIN_INHALTSVERZEICHNIS__ ~~~~", "a __init__ b"),
         ("a\n\n\n\n\nb   c\t\nd", "a\n\nb c\nd"),
         ("На -{sr-ec:реци; sr-el:reci}- и -{Тако: ово}- -{H|x:a}-даље", "На реци и Тако: ово даље"),
