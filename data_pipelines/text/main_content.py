@@ -41,11 +41,14 @@ WORD = re.compile("[A-Z]?[a-z]+|[A-Z]+")
 POST = "hentry"  # WordPress lists a post's tags and categories among its classes
 MOST = 0.5  # of the page's text: what holds more is no frame, whatever its name
 GENTLE = 0.1  # the same where that has left too little
+ROOT_SHARE = 0.35  # what holds less is one article of several
 LINKS = 0.45  # of a block's text: what has more is a list of links
-PARAGRAPH_LINKS = 0.8  # of a paragraph's: sentences hold links
+MORE_LINKS = 0.8  # of what holds sentences or data with links in them
+SENTENCES = 100  # characters: a longer paragraph is no "Read more: ...", however much of it is links
 SHORT = 100  # characters: of less, a block beside the content is a remark
+MOST_LINKS = 0.4  # of the page's text: a larger block goes only where it is a list, and hardly anything but links
 LEVELS = 4  # a link lies in its list: a, p, li, ul
-CANDIDATES = 20
+CANDIDATES = 20  # for the root: a page with more of them is a list of articles
 TEXT = frozenset("a b blockquote br em h1 h2 h3 i img p pre span strong".split())  # stays beside the content
 WHOLE = frozenset("blockquote dl ol p pre table ul".split())  # the way to the content goes no deeper
 LISTS = frozenset("div dl h2 h3 h4 h5 ol p section table ul".split())
@@ -95,7 +98,7 @@ def _remove_named(body: Any, selector: str, most: float) -> None:
 
 
 def _go_to_root(body: Any) -> None:
-    least = max(100, 0.35 * _length(body))
+    least = max(SHORT, ROOT_SHARE * _length(body))
     for selector in ROOTS:
         candidates = body.query_selector_all(selector).values()[:CANDIDATES]
         if candidates:
@@ -133,19 +136,31 @@ def _linked(element: Any) -> int:
 
 
 def _remove_link_lists(body: Any) -> None:
+    paragraphs = {p: _length(p) for p in body.query_selector_all("p").values()}
+    unlinked = dict(paragraphs)
     linked: dict[Any, int] = {}
     for link in body.query_selector_all("a").values():
         length, element = _length(link), link.parent
         for _ in range(LEVELS if length else 0):
             if element is None or element is body:
                 break
+            if element in paragraphs:
+                unlinked[element] -= length
+                if paragraphs[element] > SENTENCES:
+                    break
             linked[element] = linked.get(element, 0) + length
             element = element.parent
-    limit = 0.4 * _length(body)
+    around: set[Any] = set()  # what holds sentences
+    for element, length in unlinked.items():
+        for _ in range(LEVELS if length > SENTENCES else 0):
+            element = element.parent
+            if element is None or element in around:
+                break
+            around.add(element)
+    limit = MOST_LINKS * _length(body)
     for element, length in linked.items():
-        if element.tag in LISTS:
-            text = _length(element)
-            if (text < limit or element.tag in WHOLE and length > 0.8 * text) and length > (
-                PARAGRAPH_LINKS if element.tag == "p" else LINKS
-            ) * text:
+        tag = element.tag
+        if tag in LISTS and element not in around:
+            text, share = _length(element), MORE_LINKS if tag in ("p", "table") else LINKS
+            if length > share * text and (text < limit or (tag in WHOLE and length > MORE_LINKS * text)):
                 element.remove()

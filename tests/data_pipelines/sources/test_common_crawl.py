@@ -354,8 +354,8 @@ def test_every_record_of_a_real_file_is_accounted_for(name):
 @pytest.mark.parametrize(
     ("name", "number", "url", "language", "license", "start"),
     [
-        ("commoncrawl__whirlwind-python__whirlwind.warc.gz", 0, "https://an.wikipedia.org/wiki/Escopete", "es", "CC-BY-SA-4.0",
-         "Escopete\n\nDe Biquipedia"),
+        ("commoncrawl__whirlwind-python__whirlwind.warc.gz", 0, "https://an.wikipedia.org/wiki/Escopete", "an", "CC-BY-SA-4.0",
+         "Escopete\n\n"),
         ("commoncrawl__whirlwind-python__whirlwind.warc.wet.gz", 0, "https://an.wikipedia.org/wiki/Escopete", "es", None,
          "Escopete - Biquipedia, a enciclopedia libre"),
         ("webrecorder__warcio__example-wget-bad-target-uri.warc.gz", 0, "http://example.com/", "en", None,
