@@ -67,6 +67,7 @@ def inspect(folder: Path, *, count: int = 5, seed: int = 0, picture: Path | None
         *_table("Bytes by source", contents.sources),
     ]
     if picture is not None:
+        picture.parent.mkdir(parents=True, exist_ok=True)
         _draw(picture, records or {"kept": contents.documents}, contents)
         parts.append(f"picture: {picture}")
     return "\n".join(parts).rstrip()
