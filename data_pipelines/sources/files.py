@@ -22,7 +22,7 @@ SEGMENT_BYTES = 16_000_000  # a longer text file becomes several documents, so t
 
 def inputs(paths: Sequence[str], settings: Mapping[str, Any]) -> list[tuple[str, int, int]]:
     """(id, bytes, modification time in ns) of every file `read` would open, in its order."""
-    found = [(name, path.stat()) for name, path in _find(paths, Account())]
+    found = [(name, path.stat()) for name, path in find_files(paths, Account())]
     return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in found]
 
 
@@ -37,11 +37,11 @@ def read(
     """
     column = (DEFAULTS | dict(settings or {}))["text_column"]
     account = account or Account()
-    for name, path in _find(paths, account):
+    for name, path in find_files(paths, account):
         if path.suffix == ".parquet":
             documents = _parquet_rows(path, column, account)
         elif path.suffix in (".txt", ".md"):
-            documents = _text_segments(path, account)
+            documents = text_segments(path, account)
         else:
             documents = _json_lines(path, column, account)
         for place, text in documents:
@@ -58,7 +58,7 @@ def read(
         raise ValueError(f"no text in {', '.join(map(str, paths))}: looked for {' '.join(SUFFIXES)}, found {reasons}")
 
 
-def _find(paths: Sequence[str], account: Account) -> Iterator[tuple[str, Path]]:
+def find_files(paths: Sequence[str], account: Account) -> Iterator[tuple[str, Path]]:
     """(id, path) of the files to read; below a folder the id is the path inside it.
 
     There, links, hidden folders and corpora are left alone: a build must not read what it, or an earlier one, wrote.
@@ -87,7 +87,8 @@ def _is_source(folder: Path) -> bool:
     return not folder.name.startswith(".") and folder.name != "__pycache__" and read_corpus(folder) is None
 
 
-def _text_segments(path: Path, account: Account) -> Iterator[tuple[str, str]]:
+def text_segments(path: Path, account: Account) -> Iterator[tuple[str, str]]:
+    """(place, text) of a text file: whole, or in segments of some 16 MB; what is no UTF-8 text is counted as dropped."""
     with path.open("rb") as file:
         for i in range(path.stat().st_size // SEGMENT_BYTES + 1):
             raw = file.read(SEGMENT_BYTES) + file.readline()

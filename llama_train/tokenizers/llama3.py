@@ -9,15 +9,16 @@ A vocabulary of V ids is laid out as in Llama 3 (there: 256 bytes + 127,744 merg
 Sixteen keep every named token and spare a small model some 240 embedding rows that no text would ever train.
 """
 
-import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from llama_train.tokenizers.chat import chat_template
+from llama_train.tokenizers.ranks import Ranks, check_bytes, merges
 
 if TYPE_CHECKING:
-    import numpy as np
     from tokenizers import Tokenizer
 
 # Published with Llama 3's weights; the groups are contractions, words, numbers of up to three digits, marks, spaces.
@@ -34,19 +35,11 @@ NAMED_SPECIALS = (
 FULL_SPECIALS_FROM = 32768
 # The pattern never joins a line break with what stands after it, nor a letter with a following space.
 SAFE_CUT = re.compile(r"(?<=\n)(?=\S)|(?<=[^\W\d_])(?= [^\W\d_])")
-MODEL_MAX_LENGTH = 131072  # of the text, not of a model: Llama 3.1's context
-
-# Our own wording of the published chat format; the generation marks let chat tuning train on the answers only.
-CHAT_TEMPLATE = (
-    "{{- bos_token }}"
-    "{%- for message in messages %}"
-    "{{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' }}"
-    "{%- if message['role'] == 'assistant' %}"
-    "{%- generation %}{{- message['content'] | trim + '<|eot_id|>' }}{%- endgeneration %}"
-    "{%- else %}{{- message['content'] | trim + '<|eot_id|>' }}{%- endif %}"
-    "{%- endfor %}"
-    "{%- if add_generation_prompt %}{{- '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{%- endif %}"
-)
+# GPT-2's spelling of bytes as letters, which tokenizer.json uses: printable Latin-1 as it is, the others from U+0100 on.
+PRINTABLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+TO_LETTERS = {byte: 0x100 + i for i, byte in enumerate(sorted({*range(256)}.difference(PRINTABLE)))}
+# A byte that is spelt as another letter must not be read as itself: it goes where latin-1 ends, and is refused there.
+TO_BYTES = {letter: byte for byte, letter in TO_LETTERS.items()} | dict.fromkeys(TO_LETTERS, 0x100)
 
 
 def special_tokens(vocab_size: int) -> list[str]:
@@ -71,45 +64,105 @@ def train_llama3(texts: Iterable[str], vocab_size: int, out: Path, progress: boo
     The same texts give the same bytes. Raises ValueError as `check_vocab_size` does, and where the texts do not have
     that many merges in them.
     """
-    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    from llama_train.tokenizers.folder import save_tokenizer  # which imports this module
 
     check_vocab_size(vocab_size)
-    specials = special_tokens(vocab_size)
-    # ignore_merges: a word that is itself a token is that token, as in tiktoken, whatever the merges would do.
-    tokenizer = Tokenizer(models.BPE(ignore_merges=True))
-    words = pre_tokenizers.Split(Regex(SPLIT_PATTERN), behavior="isolated")
-    letters = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([words, letters])  # type: ignore[assignment]
-    tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    specials = len(special_tokens(vocab_size))
+    learner = Tokenizer(models.BPE())
+    learner.pre_tokenizer = _pre_tokenizer(SPLIT_PATTERN)
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size - len(specials),
+        vocab_size=vocab_size - specials,
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=progress,
     )
-    tokenizer.train_from_iterator((piece for text in texts for piece in split_safely(text)), trainer)
-    learned = tokenizer.get_vocab_size() + len(specials)
+    learner.train_from_iterator((piece for text in texts for piece in split_safely(text)), trainer)
+    learned = learner.get_vocab_size() + specials
     if learned < vocab_size:
         raise ValueError(
             f"the text is too small for vocab_size {vocab_size}: it yields {learned} ids; "
             f"set vocab_size to {learned} or less, or add text"
         )
-    tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in specials])
-    tokenizer.post_processor = processors.TemplateProcessing(  # type: ignore[assignment]
-        single=f"{BOS} $A", pair=f"{BOS} $A {BOS}:1 $B:1", special_tokens=[(BOS, tokenizer.token_to_id(BOS))]
-    )
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "tokenizer.json").write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
-    (out / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
-    config = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "bos_token": BOS,
-        "eos_token": EOS,
-        "pad_token": PAD,
-        "model_max_length": MODEL_MAX_LENGTH,
-        "model_input_names": ["input_ids", "attention_mask"],
-        "clean_up_tokenization_spaces": False,
-    }
-    (out / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    ranks, _ = to_ranks(learner)
+    tokenizer = from_ranks(ranks, {name: len(ranks) + i for i, name in enumerate(special_tokens(vocab_size))})
+    save_tokenizer(tokenizer, out, chat_template("llama3"))
+
+
+def from_ranks(ranks: Ranks, specials: Mapping[str, int] | None = None, pattern: str = SPLIT_PATTERN) -> "Tokenizer":
+    """The tokenizer of these ranks and special tokens (name to id), BOS before every text; its ids are tiktoken's.
+
+    Without `specials`, Llama 3.1's come after the ranks: 256, or 16 below 32,512 ranks. Raises ValueError where an id is
+    given twice or left out, or a single byte has no rank.
+    """
+    from tokenizers import AddedToken, Tokenizer, decoders, models, processors
+
+    if specials is None:
+        specials = {name: len(ranks) + i for i, name in enumerate(special_tokens(len(ranks) + 256))}
+    size = len(ranks) + len(specials)
+    if sorted([*ranks.values(), *specials.values()]) != list(range(size)):
+        raise ValueError(
+            f"the ids of {len(ranks)} ranks and {len(specials)} special tokens are not 0 to {size - 1}, each once"
+        )
+    check_bytes(ranks, "the vocabulary")
+    vocab = {_letters(token): rank for token, rank in ranks.items()}
+    if taken := sorted(vocab.keys() & specials.keys()):
+        raise ValueError(f"the special token {taken[0]} is spelt like a token of the vocabulary: rename it")
+    # Special tokens before the last rank, as in a vocabulary grown later, keep their ids only as members of the model.
+    vocab |= {name: i for name, i in specials.items() if i < max(ranks.values())}
+    pairs = [(_letters(left), _letters(right)) for left, right in merges(ranks)]
+    # ignore_merges: a word that is itself a token is that token, as in tiktoken, whatever the merges would do.
+    tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=pairs, ignore_merges=True))
+    tokenizer.pre_tokenizer = _pre_tokenizer(pattern)
+    tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    names = sorted(specials, key=specials.__getitem__)
+    tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in names])
+    if BOS in specials:
+        tokenizer.post_processor = processors.TemplateProcessing(  # type: ignore[assignment]
+            single=f"{BOS} $A", pair=f"{BOS} $A {BOS}:1 $B:1", special_tokens=[(BOS, specials[BOS])]
+        )
+    return tokenizer
+
+
+def to_ranks(tokenizer: "Tokenizer") -> tuple[Ranks, dict[str, int]]:
+    """The ranks of a byte-level BPE and its special and other added tokens, both with their ids, in id order.
+
+    Raises ValueError for a tokenizer that is not byte-level, and for one whose merges do not come in the order of their
+    ids: as ranks, those would cut text in another way.
+    """
+    model = json.loads(tokenizer.to_str())["model"]
+    specials = {token.content: i for i, token in sorted(tokenizer.get_added_tokens_decoder().items())}
+    ranks: Ranks = {}
+    for token, i in sorted(model["vocab"].items(), key=lambda item: item[1]):
+        if token not in specials:
+            try:
+                ranks[token.translate(TO_BYTES).encode("latin-1")] = i
+            except UnicodeEncodeError:
+                raise ValueError(
+                    f"the token {token!r} is not written in byte letters: the tokenizer is not byte-level"
+                ) from None
+    check_bytes(ranks, "the tokenizer")
+    last, latest = -1, ""
+    for left, right in model["merges"]:
+        i = model["vocab"].get(left + right, -1)
+        if i < last:
+            raise ValueError(
+                f"the merge that makes {left + right!r} (id {i}) comes after that of {latest!r} (id {last}): "
+                "as ranks the two would change places, and text be cut in another way"
+            )
+        last, latest = i, left + right
+    return ranks, specials
+
+
+def _pre_tokenizer(pattern: str) -> Any:
+    from tokenizers import Regex, pre_tokenizers
+
+    words = pre_tokenizers.Split(Regex(pattern), behavior="isolated")
+    return pre_tokenizers.Sequence([words, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+
+
+def _letters(token: bytes) -> str:
+    return token.decode("latin-1").translate(TO_LETTERS)
 
 
 def split_safely(text: str, max_chars: int = 1_000_000) -> Iterator[str]:
@@ -125,20 +178,3 @@ def split_safely(text: str, max_chars: int = 1_000_000) -> Iterator[str]:
         yield text[start : cut.start()]
         start = cut.start()
     yield text[start:]
-
-
-def token_bytes(tokenizer: "Tokenizer") -> "np.ndarray":
-    """How many UTF-8 bytes each id stands for, (vocab_size,) uint16; special tokens stand for none."""
-    import numpy as np
-
-    lengths = np.zeros(tokenizer.get_vocab_size(), dtype=np.uint16)
-    specials = tokenizer.get_added_tokens_decoder()
-    for token, i in tokenizer.get_vocab().items():
-        if i not in specials:
-            lengths[i] = len(token)  # in the byte-level alphabet one character is one byte
-    return lengths
-
-
-def fingerprint(folder: Path) -> str:
-    """The sha256 of the folder's tokenizer.json: shards and model must have been made with the same one."""
-    return hashlib.sha256((folder / "tokenizer.json").read_bytes()).hexdigest()

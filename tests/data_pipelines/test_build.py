@@ -13,6 +13,7 @@ from data_pipelines.documents import read_documents
 from llama_train.data.packing import Rows
 from llama_train.data.shards import Shards
 from llama_train.tokenizers import llama3
+from llama_train.tokenizers.folder import fingerprint
 
 
 @pytest.fixture
@@ -40,7 +41,8 @@ def test_the_folder_holds_what_a_run_reads(texts, tmp_path):
     assert set(contents(tmp_path / "out")) == {
         "corpus.json",
         *(f"documents/{name}.parquet" for name in ("train", "eval")),
-        *(f"tokenizer/{name}" for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")),
+        *(f"tokenizer/tokenizer{name}" for name in (".json", "_config.json", ".tiktoken")),
+        "tokenizer/chat_template.jinja",
         *(
             f"{name}/{file}"
             for name in ("train", "eval")
@@ -50,7 +52,7 @@ def test_the_folder_holds_what_a_run_reads(texts, tmp_path):
     assert json.loads((tmp_path / "out" / "corpus.json").read_text()) == corpus
     assert corpus["account"]["dropped"] == {"another kind of file": 1, "duplicate": 1}
     assert corpus["documents"]["train"] + corpus["documents"]["eval"] == 59 and corpus["documents"]["eval"] >= 1
-    assert corpus["tokenizer_sha256"] == llama3.fingerprint(tmp_path / "out" / "tokenizer")
+    assert corpus["tokenizer_sha256"] == fingerprint(tmp_path / "out" / "tokenizer")
     tokenizer = Tokenizer.from_file(str(tmp_path / "out" / "tokenizer" / "tokenizer.json"))
     for name in ("train", "eval"):
         shards = Shards(tmp_path / "out" / name)

@@ -1,13 +1,17 @@
 """The Llama 3 tokenizer: ids as tiktoken's, text that comes back whole, a folder that transformers opens."""
 
 import json
+import os
 import random
+import subprocess
+import sys
 
-import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
+from llama_train.tokenizers import folder as folders
 from llama_train.tokenizers import llama3
+from llama_train.tokenizers.ranks import parts, read_ranks
 
 # Every kind of thing the split pattern treats apart, in several scripts, and code.
 TEXTS = [
@@ -42,12 +46,16 @@ def byte_alphabet():
     return {chr(b): b for b in printable} | {chr(256 + i): b for i, b in enumerate(others)}
 
 
-def tiktoken_encoding(folder):
+def tiktoken_encoding(ranks, specials=None):
     tiktoken = pytest.importorskip("tiktoken", reason="tiktoken is not installed: its ids are the oracle here")
+    return tiktoken.Encoding("x", pat_str=PUBLISHED_PATTERN, mergeable_ranks=ranks, special_tokens=specials or {})
+
+
+def small_ranks(folder):
+    """The trained folder's ranks, read from its tokenizer.json without the library's help."""
     letters = byte_alphabet()
     vocab = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
-    ranks = {bytes(letters[letter] for letter in token): rank for token, rank in vocab.items()}
-    return tiktoken.Encoding("ours", pat_str=PUBLISHED_PATTERN, mergeable_ranks=ranks, special_tokens={})
+    return {bytes(letters[letter] for letter in token): rank for token, rank in vocab.items()}
 
 
 # As published; written out again so that a slip in the library's constant is seen.
@@ -70,12 +78,12 @@ def differing(tokenizer, encoding, texts):
 
 
 def test_ids_equal_tiktoken_with_the_same_ranks_and_the_published_pattern(folder, tokenizer):
-    encoding = tiktoken_encoding(folder)
+    encoding = tiktoken_encoding(small_ranks(folder))
     assert differing(tokenizer, encoding, TEXTS + noise(0, 3000)) == 0
 
 
 def test_another_split_pattern_would_be_noticed(folder, tokenizer):
-    encoding = tiktoken_encoding(folder)
+    encoding = tiktoken_encoding(small_ranks(folder))
     encoding = type(encoding)(
         "other",
         pat_str=PUBLISHED_PATTERN.replace("{1,3}", "+"),
@@ -85,6 +93,36 @@ def test_another_split_pattern_would_be_noticed(folder, tokenizer):
     assert differing(tokenizer, encoding, TEXTS + noise(0, 3000)) > 0
 
 
+def test_a_swapped_rank_a_missing_split_and_merges_before_words_would_be_noticed(tokenizer):
+    letters = [b"bc", b"ab", b"cd", b"abcd", b"de", b"def"]  # no merging reaches abcd: bc comes first and is stuck
+    ranks = {bytes([i]): i for i in range(256)} | {token: 256 + i for i, token in enumerate(letters)}
+    assert parts(b"abcd", ranks, 999) == [b"a", b"bc", b"d"]
+    encoding, ours = tiktoken_encoding(ranks), llama3.from_ranks(ranks)
+    texts = ["abcd", "abcde", "xdefx", " ab cd", "abcdef"]
+    assert [encoding.encode_ordinary(text) for text in texts[:3]] == [[259], [97, 256, 260], [120, 261, 120]]
+    assert differing(ours, encoding, texts) == 0
+
+    swapped = llama3.from_ranks(ranks | {b"bc": 257, b"ab": 256})
+    model = json.loads(ours.to_str())
+    model["model"]["merges"].remove(["de", "f"])
+    missing = Tokenizer.from_str(json.dumps(model))
+    model = json.loads(ours.to_str())
+    model["model"]["ignore_merges"] = False
+    merging = Tokenizer.from_str(json.dumps(model))
+    assert [differing(other, encoding, texts) for other in (swapped, missing, merging)] == [3, 2, 1]
+
+
+def test_ids_equal_tiktoken_for_ranks_that_no_training_would_give():
+    """Overlapping, periodic, unreachable tokens over two letters: which neighbours merge first is all that counts."""
+    for seed in range(60):
+        chance = random.Random(seed)
+        learned = sorted({bytes(chance.choices(b"ab", k=chance.randint(2, 6))) for _ in range(chance.randint(2, 14))})
+        chance.shuffle(learned)
+        ranks = {bytes([i]): i for i in range(256)} | {token: 256 + i for i, token in enumerate(learned)}
+        texts = ["".join(chance.choices("ab", k=chance.randint(1, 30))) for _ in range(50)]
+        assert differing(llama3.from_ranks(ranks), tiktoken_encoding(ranks), texts) == 0
+
+
 def test_text_comes_back_whole(tokenizer):
     for text in TEXTS + noise(1, 1000):
         assert tokenizer.decode(tokenizer.encode(text, add_special_tokens=False).ids, skip_special_tokens=False) == text
@@ -92,11 +130,35 @@ def test_text_comes_back_whole(tokenizer):
 
 def test_the_same_text_gives_the_same_bytes(folder, tmp_path):
     llama3.train_llama3(iter(TEXTS * 3), VOCAB, tmp_path, progress=False)
-    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+    for name in ("tokenizer.json", "tokenizer.tiktoken", "tokenizer_config.json", "chat_template.jinja"):
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
-    assert llama3.fingerprint(tmp_path) == llama3.fingerprint(folder)
+    assert folders.fingerprint(tmp_path) == folders.fingerprint(folder)
     llama3.train_llama3([*TEXTS * 3, "other words"], VOCAB, tmp_path, progress=False)
-    assert llama3.fingerprint(tmp_path) != llama3.fingerprint(folder)
+    assert folders.fingerprint(tmp_path) != folders.fingerprint(folder)
+
+
+def test_neither_the_hash_seed_nor_the_number_of_threads_changes_a_byte(folder, root, tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from llama_train.tokenizers import llama3;"
+        "from tests.tokenizers.test_llama3 import TEXTS, VOCAB;"
+        "llama3.train_llama3(TEXTS * 3, VOCAB, Path(sys.argv[1]), progress=False)"
+    )
+    for seed, parallel in (("1", "true"), ("2", "false")):
+        environment = os.environ | {
+            "PYTHONHASHSEED": seed,
+            "TOKENIZERS_PARALLELISM": parallel,
+            "RAYON_NUM_THREADS": "4",
+        }
+        subprocess.run([sys.executable, "-c", code, tmp_path / seed], cwd=root, env=environment, check=True)
+        for name in ("tokenizer.json", "tokenizer.tiktoken"):
+            assert (tmp_path / seed / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_every_learned_token_is_reached_by_merges(folder):
+    ranks, _ = read_ranks(folder / "tokenizer.tiktoken")
+    learned = [token for token in ranks if len(token) > 1]
+    assert len(learned) == VOCAB - 16 - 256
+    assert all(len(parts(token, ranks, ranks[token])) == 2 for token in learned)
 
 
 def test_vocabulary_is_bytes_then_merges_then_specials(tokenizer):
@@ -138,14 +200,6 @@ def test_a_vocabulary_of_llama_3s_size_has_its_special_ids():
     assert {name: ids[name] for name in published} == published
 
 
-def test_token_bytes_are_the_bytes_each_id_decodes_to(tokenizer):
-    lengths = llama3.token_bytes(tokenizer)
-    assert lengths.dtype == np.uint16 and lengths.shape == (VOCAB,)
-    assert lengths[:256].tolist() == [1] * 256 and lengths[-16:].tolist() == [0] * 16
-    for text in TEXTS + noise(2, 200):
-        assert lengths[tokenizer.encode(text).ids].sum() == len(text.encode())
-
-
 def test_a_long_text_cut_safely_has_the_ids_of_the_whole(tokenizer):
     text = "".join(TEXTS * 20 + noise(3, 500))
     whole = tokenizer.encode(text, add_special_tokens=False).ids
@@ -161,43 +215,72 @@ def test_a_long_text_cut_safely_has_the_ids_of_the_whole(tokenizer):
     assert list(llama3.split_safely("字" * 50, 10)) == ["字" * 50] and list(llama3.split_safely("", 10)) == [""]
 
 
-def test_transformers_opens_the_folder_alone_and_beside_a_llama_config(folder, tmp_path):
-    from transformers import AutoTokenizer
-
-    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
-        (tmp_path / name).write_bytes((folder / name).read_bytes())
-    (tmp_path / "config.json").write_text('{"model_type": "llama", "architectures": ["LlamaForCausalLM"]}')
-    for path in (folder, tmp_path):
-        opened = AutoTokenizer.from_pretrained(path)
-        assert (opened.bos_token_id, opened.eos_token_id, opened.pad_token_id) == (VOCAB - 16, VOCAB - 15, VOCAB - 12)
-        assert len(opened) == VOCAB and opened.model_max_length == llama3.MODEL_MAX_LENGTH
-        for text in TEXTS:
-            ids = opened(text)["input_ids"]
-            assert ids[0] == VOCAB - 16 and opened.decode(ids, skip_special_tokens=True) == text
-    opened.save_pretrained(tmp_path / "saved")
-    assert llama3.fingerprint(tmp_path / "saved") == llama3.fingerprint(folder)
-
-
-def test_chat_template_is_llama_3s_format_and_marks_the_answers(folder):
+def test_a_trained_folder_opens_in_transformers_with_tiktokens_ids_chat_included(folder):
     from transformers import AutoTokenizer
 
     opened = AutoTokenizer.from_pretrained(folder)
-    chat = [
-        {"role": "system", "content": "Be brief."},
-        {"role": "user", "content": " Hi \n"},
-        {"role": "assistant", "content": "Hello!"},
-        {"role": "user", "content": "Bye"},
-    ]
-    assert opened.apply_chat_template(chat, tokenize=False, add_generation_prompt=True) == (
-        "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nBe brief.<|eot_id|>"
-        "<|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>"
+    ranks, specials = read_ranks(folder / "tokenizer.tiktoken")
+    assert ranks == small_ranks(folder) and specials == {
+        n: VOCAB - 16 + i for i, n in enumerate(llama3.special_tokens(VOCAB))
+    }
+    encoding = tiktoken_encoding(ranks, specials)
+    for text in TEXTS:
+        assert opened(text)["input_ids"] == [VOCAB - 16, *encoding.encode_ordinary(text)]
+    chat = [{"role": "user", "content": " Hi \n"}, {"role": "assistant", "content": "Hello!"}]
+    text = opened.apply_chat_template(chat, tokenize=False)
+    assert text == (
+        "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>"
         "<|start_header_id|>assistant<|end_header_id|>\n\nHello!<|eot_id|>"
-        "<|start_header_id|>user<|end_header_id|>\n\nBye<|eot_id|>"
-        "<|start_header_id|>assistant<|end_header_id|>\n\n"
     )
-    encoded = opened.apply_chat_template(chat, return_dict=True, return_assistant_tokens_mask=True)
-    marked = [i for i, mark in zip(encoded["input_ids"], encoded["assistant_masks"], strict=True) if mark]
-    assert opened.decode(marked) == "Hello!<|eot_id|>" and encoded["input_ids"].count(VOCAB - 16) == 1
+    ids = opened.apply_chat_template(chat, return_dict=True)["input_ids"]
+    assert ids == encoding.encode(text, allowed_special="all") and ids[:2] == [VOCAB - 16, VOCAB - 10]
+
+
+def test_special_tokens_keep_the_names_and_ids_they_are_given():
+    ranks = {bytes([i]): i for i in range(256)}
+    tokenizer = llama3.from_ranks(ranks, {"<|b|>": 257, "<|begin_of_text|>": 256, "<|a|>": 258})
+    assert tokenizer.encode("<|a|><|b|>x").ids == [256, 258, 257, 120]
+    assert llama3.to_ranks(tokenizer) == (ranks, {"<|begin_of_text|>": 256, "<|b|>": 257, "<|a|>": 258})
+    assert llama3.from_ranks(ranks, {}).encode("x<|a|>").ids == [*b"x<|a|>"]
+    tokenizer.encode_special_tokens = True
+    assert tokenizer.encode("<|a|>", add_special_tokens=False).ids == [*b"<|a|>"]
+
+
+@pytest.mark.parametrize(
+    ("specials", "message"),
+    [
+        ({"<|a|>": 255}, "the ids of 256 ranks and 1 special tokens are not 0 to 256, each once"),
+        ({"<|a|>": 257}, "not 0 to 256, each once"),
+        ({"<|a|>": 256, "<|b|>": 256}, "not 0 to 257, each once"),
+        ({"x": 256}, "the special token x is spelt like a token of the vocabulary: rename it"),
+    ],
+)
+def test_special_tokens_that_do_not_fit_the_ranks_are_refused(specials, message):
+    with pytest.raises(ValueError, match=message):
+        llama3.from_ranks({bytes([i]): i for i in range(256)}, specials)
+
+
+def test_ranks_without_every_byte_are_refused():
+    with pytest.raises(ValueError, match=r"2 of the 256 single bytes have no rank, the first is b'\\xfe'"):
+        llama3.from_ranks({bytes([i]): i for i in range(254)})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda m: m["merges"].reverse(),
+            "the merge that makes .* comes after that of .*: as ranks the two would change",
+        ),
+        (lambda m: m["vocab"].update({"Ġ漢": 258}), "the token 'Ġ漢' is not written in byte letters"),
+        (lambda m: m["vocab"].update({"a b": 258}), "the token 'a b' is not written in byte letters"),
+    ],
+)
+def test_a_tokenizer_that_is_no_ranks_is_refused(change, message):
+    model = json.loads(llama3.from_ranks({bytes([i]): i for i in range(256)} | {b"th": 256, b"he": 257}, {}).to_str())
+    change(model["model"])
+    with pytest.raises(ValueError, match=message):
+        llama3.to_ranks(Tokenizer.from_str(json.dumps(model)))
 
 
 def test_a_vocabulary_below_bytes_and_specials_is_refused_with_the_numbers(tmp_path):
