@@ -66,9 +66,8 @@ def compare(path: str, texts: list[str], kept: Path, options: argparse.Namespace
         result = alternate(name, [*command, side], [*command, peer], packages=packages, **told)
         for one in ("ours", "peer"):
             result[one]["million_tokens_per_second"] = round(tokens / 1e6 / result[one]["median_seconds"], 2)
-            result[one]["command"] = (
-                result[one]["command"].replace(sys.executable, "python").replace(str(kept), kept.name)
-            )
+            for long, short in ((sys.executable, "python"), (str(kept), kept.name), (path, Path(path).name)):
+                result[one]["command"] = result[one]["command"].replace(long, short)
         yield result | {"documents": len(texts), "tokens": tokens, "differing_documents": 0}
 
 

@@ -21,7 +21,8 @@ def parts_of_new(base: "Tokenizer", grown: "Tokenizer") -> dict[int, list[int]]:
             raise ValueError(
                 f"{token!r} has id {i} in the base and {now} in the grown tokenizer: it was not grown from it"
             )
-    return {i: [old[part] for part in parts(token, old, len(new))] for token, i in new.items() if token not in old}
+    limit = max(old.values()) + 1
+    return {i: [old[part] for part in parts(token, old, limit)] for token, i in new.items() if token not in old}
 
 
 def init_rows(rows: Any, base: "Tokenizer", grown: "Tokenizer") -> Any:

@@ -265,7 +265,7 @@ def test_mistakes_are_named(base, ranks):
     digits = Tokenizer.from_str(base.to_str())
     digits.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(True), pre_tokenizers.ByteLevel(False)])
     refused("does not split text by one pattern", digits)
-    for pattern, reason in ((r"(\w+)|\s+", "it has capturing groups"), (r"a(?<=\K{)", "bad escape")):
+    for pattern, reason in ((r"(\w+)|\s+", "it has capturing groups"), (r"[a", "unterminated character set")):
         with pytest.raises(ValueError, match=f"cannot be used: {reason}.*; name another, such as llama3"):
             count_words(NEW, pattern, ranks, progress=False)
     assert extend(digits, NEW, 10, "llama3", progress=False).get_vocab_size() == 386
@@ -326,6 +326,16 @@ def test_a_llama_grows_with_its_tokenizer_and_says_the_same_of_old_tokens(base, 
     assert opened.config.vocab_size == 376 + ADD
     torch.testing.assert_close(opened(ids).logits[..., :376], before, rtol=1e-6, atol=1e-6)
     assert torch.isfinite(opened(torch.tensor([grown.encode(GERMAN[0]).ids])).logits).all()
+
+
+def test_parts_may_be_tokens_that_were_grown_themselves(grown):
+    """Their ids lie above the special tokens, and so above the number of ranks."""
+    twice = extend(grown, NEW, 5, progress=False)
+    specials = len(to_ranks(grown)[1])
+    parts = parts_of_new(grown, twice)
+    assert len(parts) == 5 and 5 < specials
+    for i, old in parts.items():
+        assert old == grown.encode(twice.decode([i]), add_special_tokens=False).ids
 
 
 def test_rows_of_another_vocabulary_are_refused(base, ranks, grown):
