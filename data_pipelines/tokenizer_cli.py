@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,7 +61,7 @@ def add_verbs(parser: argparse.ArgumentParser) -> None:
     report = _verb(verbs, "report", _report, "characters and bytes per token, tokens per word, by language and source")
     report.add_argument("tokenizers", nargs="+", metavar="[NAME=]PATH", help="tokenizers to compare")
     _add_text(report)
-    report.add_argument("--picture", metavar="FILE", help="where to draw it (.png)")
+    report.add_argument("--picture", metavar="FILE", help="where to draw it (default: tokenizers.png in this folder)")
     report.add_argument("--json", metavar="FILE", help="where to write the numbers")
 
 
@@ -140,7 +141,9 @@ def _extend(arguments: argparse.Namespace) -> None:
         table = _learn(arguments, learn, arguments.add, new, specials, MAX_BYTES["llama3"])
     old, all_ids = base.get_vocab_size(), open_tokenizer(arguments.out).get_vocab_size()
     special = f" + {more} special" if (more := all_ids - old - arguments.add) else ""
-    print(f"{table}\n{old:,} ids of {arguments.base} + {arguments.add:,} new{special} = {all_ids:,} ids   {arguments.out}")
+    print(
+        f"{table}\n{old:,} ids of {arguments.base} + {arguments.add:,} new{special} = {all_ids:,} ids   {arguments.out}"
+    )
 
 
 def _learn(
@@ -186,9 +189,6 @@ def _report(arguments: argparse.Namespace) -> None:
     from llama_train.tokenizers.report_picture import draw
     from llama_train.tokenizers.report_table import table
 
-    for file in filter(None, (arguments.json, arguments.picture)):
-        if not Path(file).absolute().parent.is_dir():
-            raise FileNotFoundError(f"the folder of {file} does not exist: make it first")
     encoders = {}
     for word in arguments.tokenizers:
         name, path = _named(word)
@@ -202,9 +202,11 @@ def _report(arguments: argparse.Namespace) -> None:
         print(lost, file=sys.stderr)
     print(table(rows))
     if arguments.json:
+        Path(arguments.json).parent.mkdir(parents=True, exist_ok=True)
         Path(arguments.json).write_text(to_json(rows) + "\n", encoding="utf-8")
-    if arguments.picture:
-        draw(rows, Path(arguments.picture))
+    picture = Path(arguments.picture or "tokenizers.png")
+    draw(rows, picture)
+    print(f"drawn in {picture}")
 
 
 def _named(word: str) -> tuple[str, str]:

@@ -35,9 +35,9 @@ LLAMA3_PADS = (PAD, "<|reserved_special_token_2|>")
 def open_tokenizer(path: str | Path, bare: bool = False) -> "Tokenizer":
     """The tokenizer of a folder, or of a tokenizer.json, a tiktoken rank file or a SentencePiece model, whatever its name.
 
-    A rank file that lists no special tokens gets Llama 3.1's after its ranks, or none where it is to stay `bare`. Raises FileNotFoundError where there is
-    none, ValueError for a file that is something else, broken, or another algorithm than BPE, and ModuleNotFoundError
-    where a SentencePiece model needs the extra `tokenizers`.
+    A rank file that lists no special tokens gets Llama 3.1's after its ranks, or none where it is to stay `bare`. Raises
+    FileNotFoundError where there is no tokenizer, ValueError for a file that is something else, broken, or another
+    algorithm than BPE, and ModuleNotFoundError where a SentencePiece model needs the extra `tokenizers`.
     """
     path = Path(path)
     if path.is_dir():

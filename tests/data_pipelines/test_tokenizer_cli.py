@@ -3,11 +3,14 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from llama_train.tokenizers.chat import chat_template
 from llama_train.tokenizers.folder import open_tokenizer
+from llama_train.tokenizers.llama3 import to_ranks
+from llama_train.tokenizers.ranks import write_ranks
 from tests.data_pipelines.tokenizer_words import DOCUMENTS, count, files_of, lines_of, main, text_of, write_documents
 
 
@@ -38,9 +41,9 @@ def test_train_llama3_writes_a_folder_that_transformers_opens(llama3, tmp_path, 
     opened = AutoTokenizer.from_pretrained(llama3)
     assert len(opened) == 600 and opened.decode(opened.encode("a tin нос"), skip_special_tokens=True) == "a tin нос"
     words = ["train", "--kind", "llama3", "--text", text, "--vocab_size", 600, "--out", tmp_path / "again"]
-    main([*words, "--chat_template", "chatml"])
+    main([*words, "--chat_template", "llama3.1"])
     again = files_of(tmp_path / "again")
-    assert again.pop("chat_template.jinja").decode() == chat_template("chatml")
+    assert again.pop("chat_template.jinja").decode() == chat_template("llama3.1")
     assert again == {name: data for name, data in files_of(llama3).items() if name != "chat_template.jinja"}
     printed = capsys.readouterr()
     assert f"600 ids   {tmp_path / 'again'}" in printed.out and "1,500 documents" in printed.err
@@ -70,7 +73,7 @@ def test_extend_keeps_every_id_and_the_chat_template(llama3, tmp_path, capsys):
     assert count(tmp_path / "t", texts) < count(llama3, texts)
     assert (tmp_path / "t" / "chat_template.jinja").read_text() == chat_template("llama3")
     printed = capsys.readouterr().out.splitlines()
-    assert printed[-1] == f"600 ids of {llama3} + 50 new   {tmp_path / 't'}"
+    assert printed[-1] == f"600 ids of {llama3} + 50 new = 650 ids   {tmp_path / 't'}"
     for row in printed[1:3]:
         assert float(row.split()[-1].rstrip("%")) == pytest.approx(50, rel=0.02)
 
@@ -106,6 +109,46 @@ def test_report_compares_by_language(llama3, llama2, text, tmp_path, capsys):
     assert found["three", "de"] == count(llama3, text_of("de", 500))
     assert found["t", "de"] == count(llama2, text_of("de", 500))
     assert (tmp_path / "r.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_report_draws_unasked(llama3, text, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    main(["report", llama3, "--text", text])
+    assert capsys.readouterr().out.endswith("drawn in tokenizers.png\n")
+    assert Path("tokenizers.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_chatml_brings_its_special_tokens(llama3, text, tmp_path):
+    words = [
+        "--kind",
+        "llama3",
+        "--text",
+        text,
+        "--vocab_size",
+        "600",
+        "--out",
+        tmp_path / "t",
+        "--chat_template",
+        "chatml",
+    ]
+    main(["train", *words])
+    tokenizer = open_tokenizer(tmp_path / "t")
+    assert tokenizer.get_vocab_size() == 600
+    assert [tokenizer.token_to_id(name) for name in ("<|im_start|>", "<|im_end|>")] == [598, 599]
+    main(["extend", llama3, "--add", "7", "--text", text, "--out", tmp_path / "g", "--chat_template", "chatml"])
+    old, grown = open_tokenizer(llama3), open_tokenizer(tmp_path / "g")
+    assert grown.get_vocab_size() == old.get_vocab_size() + 9
+    assert grown.token_to_id("<|im_end|>") == old.get_vocab_size() + 8
+
+
+def test_a_plain_rank_file_grows_as_llama_3_did(llama3, text, tmp_path):
+    """Its special tokens come last."""
+    ranks, specials = to_ranks(open_tokenizer(llama3))
+    write_ranks(tmp_path / "base.tiktoken", ranks)
+    main(["extend", tmp_path / "base.tiktoken", "--add", "7", "--text", text, "--out", tmp_path / "g"])
+    tokenizer = open_tokenizer(tmp_path / "g")
+    assert tokenizer.get_vocab_size() == len(ranks) + 7 + len(specials)
+    assert tokenizer.token_to_id("<|begin_of_text|>") == len(ranks) + 7
 
 
 def test_mistakes_end_in_one_line_and_leave_nothing(llama3, text, tmp_path, capsys):
