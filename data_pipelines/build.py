@@ -1,11 +1,11 @@
 """Build: raw text to documents, and on to everything a training run reads, in one folder.
 
     documents/{train,eval}.parquet   the text, for `datasets.load_dataset`
-    tokenizer/                       learned from the training text only
+    tokenizer/                       learned from the training text only, or the one that was given
     train/  eval/                    token shards
     corpus.json                      what went in, what was left out and why, what came out
 
-Without a vocabulary size it ends with the documents, all of them in train.parquet.
+Without a vocabulary size or a tokenizer it ends with the documents, all of them in train.parquet.
 
 The folder is built beside its place and moved there whole; asked for again with the same inputs and settings, it is
 reused.
@@ -16,12 +16,12 @@ import importlib
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from data_pipelines.account import Account
 from data_pipelines.corpus import alone, clean_up, move_into_place, read_corpus, staging
@@ -31,7 +31,7 @@ from data_pipelines.heldout import Heldout
 from data_pipelines.settings import source_settings
 from data_pipelines.tokenize import progress_bar, write_shards
 from llama_train.data.shards import Shards
-from llama_train.tokenizers.folder import fingerprint
+from llama_train.tokenizers.folder import bos_eos, fingerprint, open_tokenizer, read_chat_template, save_tokenizer
 from llama_train.tokenizers.llama3 import check_vocab_size, train_llama3
 
 PARSERS = {  # what turns a source's raw files into text, from the extra `sources`
@@ -52,6 +52,7 @@ def build_corpus(
     out: Path,
     *,
     vocab_size: int | None = None,
+    tokenizer: str | None = None,
     max_bytes: int | None = None,
     heldout_bytes: int | None = None,
     given: Mapping[str, Any] | None = None,
@@ -59,17 +60,19 @@ def build_corpus(
 ) -> dict[str, Any]:
     """Build `out` from a source, the name of a module in `sources/`, and return its corpus.json.
 
-    vocab_size: None for documents only. max_bytes: stop after so much text, UTF-8, held-out part included (None: take
+    vocab_size: ids of the tokenizer to learn; tokenizer: one to use, in any published form; None and None for documents
+    only. max_bytes: stop after so much text, UTF-8, held-out part included (None: take
     all). heldout_bytes: None for 2.5 % of the text, at most 4 MB. given: the source's own settings, where they are not
     its defaults. Raises ValueError for text or settings that cannot work (nothing found, too little for the vocabulary),
     where `out` holds something else and for paths inside it, ModuleNotFoundError where a parser is not installed; what
     is at `out` stays until the new build is whole.
     """
     own = source_settings(source, given or {})
-    if vocab_size is not None:
-        check_vocab_size(vocab_size)
-    elif heldout_bytes is not None:
-        raise ValueError(f"heldout_bytes is {heldout_bytes:,} without vocab_size: documents alone are not held out")
+    made = _tokenizer(vocab_size, tokenizer, progress)
+    if heldout_bytes is not None and made is None:
+        raise ValueError(
+            f"heldout_bytes is {heldout_bytes:,} without vocab_size or tokenizer: documents alone are not held out"
+        )
     out = out.resolve()  # "." has no name, and so nothing could be called after it
     for path in paths:
         if Path(path).resolve().is_relative_to(out):
@@ -79,6 +82,7 @@ def build_corpus(
         settings = {
             "source": source,
             "vocab_size": vocab_size,
+            "tokenizer": made.sha256 if made else None,
             "max_bytes": max_bytes,
             "heldout_bytes": heldout_bytes,
             **own,
@@ -97,7 +101,7 @@ def build_corpus(
         new = staging(out)
         try:
             stream = partial(module.read, paths, own)
-            corpus = _build(new, stream, settings, progress)
+            corpus = _build(new, stream, settings, made, progress)
             corpus = {"format": FORMAT, "inputs_sha256": identity, "settings": settings, **corpus, "versions": versions}
             (new / "corpus.json").write_text(json.dumps(corpus, indent=2) + "\n", encoding="utf-8")
             move_into_place(out)
@@ -110,7 +114,32 @@ def build_corpus(
         return corpus
 
 
-def _build(new: Path, read: Any, settings: dict[str, Any], progress: bool) -> dict[str, Any]:
+class MakeTokenizer(NamedTuple):
+    """Writes the tokenizer's folder: `write(texts, folder)`."""
+
+    write: Callable[[Iterable[str], Path], None]
+    sha256: str | None  # of the tokenizer that was given; None for one to be learned
+
+
+def _tokenizer(vocab_size: int | None, path: str | None, progress: bool) -> MakeTokenizer | None:
+    """What is to be learned or taken; None for no tokens. Raises ValueError for both, and for what cannot be."""
+    if path is None:
+        if vocab_size is None:
+            return None
+        check_vocab_size(vocab_size)
+        shown = progress and sys.stderr.isatty()
+        return MakeTokenizer(lambda texts, folder: train_llama3(texts, vocab_size, folder, shown), None)
+    if vocab_size is not None:
+        raise ValueError(f"vocab_size {vocab_size} asks for a new tokenizer, and tokenizer {path} is one: give either")
+    ready, template = open_tokenizer(path), read_chat_template(path)
+    bos_eos(ready)
+    content = _identity([json.loads(ready.to_str()), template])
+    return MakeTokenizer(lambda _, folder: save_tokenizer(ready, folder, template), content)
+
+
+def _build(
+    new: Path, read: Any, settings: dict[str, Any], made: MakeTokenizer | None, progress: bool
+) -> dict[str, Any]:
     account = Account()
     everything = new / "documents" / "train.parquet"
     with _stage("documents") as done:
@@ -127,16 +156,18 @@ def _build(new: Path, read: Any, settings: dict[str, Any], progress: bool) -> di
             raise ValueError(f"nothing was kept of the {account.seen:,} records read: {account.reasons()}")
         done(f"{found.documents:,} of {account.seen:,} kept, {found.bytes / 1e6:.1f} MB; {account.reasons()}")
     corpus = {"account": account.to_dict()}
-    if settings["vocab_size"] is None:
+    if made is None:
         return corpus | {"documents": {"train": found.documents}, "bytes": {"train": found.bytes}}
-    return corpus | _tokenized(new, found, settings, progress)
+    return corpus | _tokenized(new, found, settings["heldout_bytes"], made, progress)
 
 
-def _tokenized(new: Path, found: DocumentWriter, settings: dict[str, Any], progress: bool) -> dict[str, Any]:
+def _tokenized(
+    new: Path, found: DocumentWriter, heldout_bytes: int | None, made: MakeTokenizer, progress: bool
+) -> dict[str, Any]:
     """Held-out part, tokenizer and shards from the documents that were found."""
     everything = found.path.rename(found.path.with_name("all.parquet"))
     with _stage("held-out") as done:
-        heldout = Heldout(read_documents(everything), found.bytes, settings["heldout_bytes"])
+        heldout = Heldout(read_documents(everything), found.bytes, heldout_bytes)
         train, held = (new / "documents" / f"{name}.parquet" for name in ("train", "eval"))
         with DocumentWriter(train) as training, DocumentWriter(held) as held_out:
             for document in read_documents(everything):
@@ -146,12 +177,11 @@ def _tokenized(new: Path, found: DocumentWriter, settings: dict[str, Any], progr
         done(f"{held_out.bytes / 1e6:.2f} MB in {held_out.documents:,} documents")
 
     with _stage("tokenizer") as done:
-        texts = (document.text for document in read_documents(train))
-        train_llama3(texts, settings["vocab_size"], new / "tokenizer", progress and sys.stderr.isatty())
-        done(f"{settings['vocab_size']:,} ids")
+        tokenizer = new / "tokenizer"
+        made.write((document.text for document in read_documents(train)), tokenizer)
+        done("as given" if made.sha256 else "learned")
 
     with _stage("tokens") as done:
-        tokenizer = new / "tokenizer"
         shards = {
             "train": write_shards(read_documents(train), tokenizer, new / "train", training.bytes, progress),
             "eval": write_shards(read_documents(held), tokenizer, new / "eval", held_out.bytes, progress),
@@ -189,7 +219,7 @@ def _reusable(out: Path, identity: str) -> dict[str, Any] | None:
         _say(f"rebuilding {out}: the inputs or the settings have changed")
         return None
     try:
-        if corpus["settings"]["vocab_size"] is None:
+        if "tokens" not in corpus:
             whole = (out / "documents" / "train.parquet").is_file()
         else:
             tokenizers = {Shards(out / name).tokenizer["sha256"] for name in ("train", "eval")}

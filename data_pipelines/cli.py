@@ -42,9 +42,9 @@ def _parser(source: str | None) -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     build = verbs.add_parser(
         "build",
-        help="raw dumps or text -> documents; with --vocab_size also tokenizer and token shards",
+        help="raw dumps or text -> documents; with --vocab_size or --tokenizer also token shards",
         description="Raw files become documents in DIR: Parquet, exactly deduplicated, every record accounted for. With "
-        "--vocab_size also a held-out part, a Llama 3 tokenizer and token shards. With --source NAME --help the settings "
+        "--vocab_size or --tokenizer also a held-out part and token shards. With --source NAME --help the settings "
         "of that source are listed too (docs/sources.md).",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -59,7 +59,13 @@ def _parser(source: str | None) -> argparse.ArgumentParser:
     )
     build.add_argument("--out", required=True, metavar="DIR", help="folder to build; reused if nothing has changed")
     build.add_argument(
-        "--vocab_size", type=count, metavar="N", help="ids, special tokens included (default: documents only)"
+        "--vocab_size",
+        type=count,
+        metavar="N",
+        help="ids of a Llama 3 tokenizer to learn, special tokens included (default: documents only)",
+    )
+    build.add_argument(
+        "--tokenizer", metavar="PATH", help="one to use instead, in any published form (docs/tokenizers.md)"
     )
     build.add_argument("--max_bytes", type=count, metavar="N", help="stop after N bytes of text (default: all)")
     build.add_argument(
@@ -124,6 +130,7 @@ def _build(arguments: argparse.Namespace) -> None:
         arguments.paths,
         Path(arguments.out),
         vocab_size=arguments.vocab_size,
+        tokenizer=arguments.tokenizer,
         max_bytes=arguments.max_bytes,
         heldout_bytes=arguments.heldout_bytes,
         given={name: getattr(arguments, name) for name in source_settings(arguments.source, {})},

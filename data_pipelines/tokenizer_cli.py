@@ -1,7 +1,6 @@
 """`llama-data tokenizer`: train, extend, convert, report."""
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -123,16 +122,17 @@ def _train(arguments: argparse.Namespace) -> None:
 
 def _extend(arguments: argparse.Namespace) -> None:
     from llama_train.tokenizers.extend import extend
-    from llama_train.tokenizers.folder import kind, open_tokenizer, save_tokenizer
+    from llama_train.tokenizers.folder import kind, open_tokenizer, read_chat_template, save_tokenizer
 
     base = open_tokenizer(arguments.base, bare=True)
     if kind(base) != "llama3":
         raise ValueError(f"{arguments.base} is not byte-level: a SentencePiece vocabulary cannot be grown, train one")
-    template = _template(arguments.chat_template, arguments.base)
+    named = arguments.chat_template
+    template = chat_template(named) if named else read_chat_template(arguments.base)
 
     def learn(texts: Iterable[str], size: int, folder: Path, progress: bool) -> "Tokenizer":
         grown = extend(base, texts, size, arguments.pattern, progress)
-        _add_special(grown, arguments.chat_template)
+        _add_special(grown, named)
         save_tokenizer(grown, folder, template)
         return grown
 
@@ -165,13 +165,14 @@ def _learn(
 
 
 def _convert(arguments: argparse.Namespace) -> None:
-    from llama_train.tokenizers.folder import kind, open_tokenizer, save_tokenizer
+    from llama_train.tokenizers.folder import kind, open_tokenizer, read_chat_template, save_tokenizer
 
-    tokenizer = open_tokenizer(arguments.source)
-    _add_special(tokenizer, arguments.chat_template)
+    tokenizer, named = open_tokenizer(arguments.source), arguments.chat_template
+    template = chat_template(named) if named else read_chat_template(arguments.source)
+    _add_special(tokenizer, named)
     specials = [token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special]
     with whole_folder(arguments.out) as new:
-        save_tokenizer(tokenizer, new, _template(arguments.chat_template, arguments.source))
+        save_tokenizer(tokenizer, new, template)
         files = sorted(path.name for path in new.iterdir())
     words = {"llama2": "SentencePiece BPE with byte fallback, as Llama 2's", "llama3": "byte-level BPE, as Llama 3's"}
     print(
@@ -221,17 +222,3 @@ def _add_special(tokenizer: "Tokenizer", template: str | None) -> None:
 
     missing = [name for name in special_names(template) if tokenizer.token_to_id(name) is None] if template else []
     tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in missing])
-
-
-def _template(name: str | None, source: str) -> str | None:
-    """The chat template that is named, or else the one in the folder `source`, in either place where there can be one."""
-    if name:
-        return chat_template(name)
-    own, config = Path(source, "chat_template.jinja"), Path(source, "tokenizer_config.json")
-    if own.is_file():
-        return own.read_text(encoding="utf-8")
-    try:
-        template = json.loads(config.read_text(encoding="utf-8"))["chat_template"] if config.is_file() else None
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return None
-    return template if isinstance(template, str) else None

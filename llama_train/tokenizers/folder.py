@@ -88,6 +88,18 @@ def save_tokenizer(tokenizer: "Tokenizer", out: str | Path, chat_template: str |
     os.replace(whole, out / "tokenizer.json")
 
 
+def read_chat_template(path: str | Path) -> str | None:
+    """The chat template of a tokenizer's folder, a file of its own or a key of tokenizer_config.json; None without one."""
+    own, config = Path(path, "chat_template.jinja"), Path(path, "tokenizer_config.json")
+    if own.is_file():
+        return own.read_text(encoding="utf-8")
+    try:
+        template = json.loads(config.read_text(encoding="utf-8"))["chat_template"] if config.is_file() else None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return template if isinstance(template, str) else None  # some have a list of named ones
+
+
 def kind(tokenizer: "Tokenizer") -> str:
     """Which of two it is: "llama2", BPE over characters with byte fallback, or "llama3", byte-level BPE.
 

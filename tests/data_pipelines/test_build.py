@@ -13,7 +13,8 @@ from data_pipelines.documents import read_documents
 from llama_train.data.packing import Rows
 from llama_train.data.shards import Shards
 from llama_train.tokenizers import llama3
-from llama_train.tokenizers.folder import fingerprint
+from llama_train.tokenizers.folder import ENDS, fingerprint
+from llama_train.tokenizers.llama2 import train_llama2
 
 
 @pytest.fixture
@@ -63,6 +64,30 @@ def test_the_folder_holds_what_a_run_reads(texts, tmp_path):
         assert shards.tokenizer["sha256"] == corpus["tokenizer_sha256"] and shards.vocab_size == 300
         text = "".join(d.text for d in read_documents(tmp_path / "out" / "documents" / f"{name}.parquet"))
         assert tokenizer.decode(shards.tokens(0, len(shards)).tolist(), skip_special_tokens=True) == text
+
+
+@pytest.mark.parametrize("kind", ["llama2", "llama3"])
+def test_a_tokenizer_that_is_there_is_used_as_it_is(kind, texts, tmp_path, capsys):
+    if kind == "llama2":
+        pytest.importorskip("sentencepiece")
+        train_llama2(["one two three, four five six"] * 9, 290, tmp_path / "ready", progress=False)
+    else:
+        llama3.train_llama3(["one two three, four five six"] * 9, 290, tmp_path / "ready", progress=False)
+    corpus = build(texts, tmp_path / "out", vocab_size=None, tokenizer=str(tmp_path / "ready"))
+    assert contents(tmp_path / "out" / "tokenizer") == contents(tmp_path / "ready")
+    tokenizer = Tokenizer.from_file(str(tmp_path / "ready" / "tokenizer.json"))
+    shards = Shards(tmp_path / "out" / "train")
+    ids = []
+    for document in read_documents(tmp_path / "out" / "documents" / "train.parquet"):
+        ids += [*tokenizer.encode(document.text).ids, tokenizer.token_to_id(ENDS[kind][1])]
+    assert shards.tokens(0, len(shards)).tolist() == ids  # BOS is the tokenizer's own doing
+    assert build(texts, tmp_path / "out", vocab_size=None, tokenizer=str(tmp_path / "ready")) == corpus
+    (tmp_path / "ready" / "chat_template.jinja").write_text("another")
+    build(texts, tmp_path / "out", vocab_size=None, tokenizer=str(tmp_path / "ready"))
+    said = capsys.readouterr().err
+    assert said.count("reusing") == 1 and said.count("the settings have changed") == 1
+    with pytest.raises(ValueError, match="asks for a new tokenizer, and tokenizer .*ready is one: give either"):
+        build(texts, tmp_path / "both", tokenizer=str(tmp_path / "ready"))
 
 
 def test_held_out_text_is_not_in_training_and_not_in_the_tokenizers_diet(texts, tmp_path, monkeypatch):
