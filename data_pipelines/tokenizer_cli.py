@@ -20,6 +20,7 @@ EXAMPLES = """examples:
   llama-data tokenizer extend Llama-3-8B/original/tokenizer.model --add 8000 --text german.parquet --out grown
   llama-data tokenizer report llama2=Llama-2-7b llama3=Llama-3-8B --text books --picture fertility.png
 """
+VOCAB_SIZE = {"llama2": 32_000, "llama3": 128_256}  # as published
 MAX_BYTES = {"llama2": 300_000_000, "llama3": 1_000_000_000}  # learning holds the different words of the text in memory
 
 
@@ -30,7 +31,12 @@ def add_verbs(parser: argparse.ArgumentParser) -> None:
     train.add_argument(
         "--kind", choices=("llama2", "llama3"), required=True, help="whose: SentencePiece BPE or byte-level BPE"
     )
-    train.add_argument("--vocab_size", type=count, required=True, metavar="N", help="ids, special tokens included")
+    train.add_argument(
+        "--vocab_size",
+        type=count,
+        metavar="N",
+        help="ids, special tokens included (default: as published, 32000 for llama2, 128256 for llama3)",
+    )
     extend = _verb(verbs, "extend", _extend, "grow a byte-level tokenizer: its ids stay, new ones follow")
     extend.add_argument("base", metavar="BASE", help="folder, tokenizer.json or tiktoken ranks")
     extend.add_argument("--add", type=count, required=True, metavar="N", help="tokens to learn")
@@ -94,12 +100,13 @@ def count(word: str) -> int:
 def _train(arguments: argparse.Namespace) -> None:
     from llama_train.tokenizers.folder import open_tokenizer, save_tokenizer
 
+    vocab_size = arguments.vocab_size or VOCAB_SIZE[arguments.kind]
     if arguments.kind == "llama3":
         from llama_train.tokenizers.llama3 import check_vocab_size, special_tokens
         from llama_train.tokenizers.llama3 import train_llama3 as train
 
-        check_vocab_size(arguments.vocab_size)
-        specials = special_tokens(arguments.vocab_size)
+        check_vocab_size(vocab_size)
+        specials = special_tokens(vocab_size)
     else:
         from llama_train.tokenizers.llama2 import train_llama2 as train
 
@@ -112,7 +119,7 @@ def _train(arguments: argparse.Namespace) -> None:
         return open_tokenizer(folder)
 
     with whole_folder(arguments.out) as new:
-        size = arguments.vocab_size - len(further)
+        size = vocab_size - len(further)
         table = _learn(arguments, learn, size, new, specials + further, MAX_BYTES[arguments.kind])
         tokenizer = open_tokenizer(new)
         _add_special(tokenizer, template)

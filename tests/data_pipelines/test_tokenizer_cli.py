@@ -118,6 +118,12 @@ def test_a_report_draws_unasked(llama3, text, tmp_path, monkeypatch, capsys):
     assert Path("tokenizers.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize(("kind", "ids"), [("llama2", "32000"), ("llama3", "128256")])
+def test_as_many_ids_as_published_unless_told_otherwise(kind, ids, text, tmp_path, capsys):
+    code, lines = lines_of(capsys, ["train", "--kind", kind, "--text", text, "--out", tmp_path / "t"])
+    assert code == 1 and f"too small for vocab_size {ids}: it yields" in lines[-1]
+
+
 def test_chatml_brings_its_special_tokens(llama3, text, tmp_path):
     words = [
         "--kind",
