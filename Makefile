@@ -4,14 +4,15 @@
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python; do \
 	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1 && echo $$python && break; done)
 BIN := .venv/bin
+WORKERS ?= 2
 
 .PHONY: quickstart test soak fuzz check audit format clean
 
 quickstart: .venv/installed  ## raw text -> tokenizer -> shards -> training -> evaluation -> a sample; DATA=DIR takes your own text
 	$(BIN)/python recipes/quickstart.py $(if $(DATA),--data "$(DATA)") $(ARGS)
 
-test: .venv/installed  ## all tests; those that need a GPU are skipped where there is none
-	$(BIN)/python -m pytest $(ARGS)
+test: .venv/installed  ## all tests, in two processes (WORKERS=1: one); those that need a GPU are skipped where there is none
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 soak: .venv/installed  ## 200 kills, every pair of engines and process counts up to four, an hour of random faults
 	LLAMA_TRAIN_KILLS=200 LLAMA_TRAIN_WORLDS=all $(BIN)/python -m pytest tests/survival
