@@ -20,7 +20,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Entry point; mistakes end in one line and exit code 1 (unknown words on the command line: 2)."""
     words = sys.argv[1:] if argv is None else list(argv)
     arguments = _parser(_source(words)).parse_args(words)
-    if argv is None:  # a process of its own: it ends by these as by Ctrl-C, with nothing left behind
+    # A process of its own ends by these as by Ctrl-C, with nothing left behind. But no handler runs while a tokenizer is
+    # learned, which is one long call: there they end it at once, and the next run clears up.
+    if argv is None and words[:1] != ["tokenizer"]:
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda number, _: sys.exit(128 + number))
     with one_line_errors():

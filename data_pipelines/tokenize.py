@@ -1,6 +1,6 @@
 """Tokenise: documents become token shards, each one <bos> text <eos>, for Llama 2's tokenizer as for Llama 3's."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from os.path import commonprefix
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,9 @@ import numpy as np
 from datatrove.data import Document
 
 from llama_train.data.shards import ShardWriter
+from llama_train.tokenizers.batches import batches
 from llama_train.tokenizers.encode import Encoder
-from llama_train.tokenizers.folder import bos_eos, fingerprint, open_tokenizer, token_bytes
-
-BATCH_CHARS = 4_000_000  # encoded at once: enough to keep every core busy, little to hold
+from llama_train.tokenizers.folder import bos_eos, fingerprint, kind, open_tokenizer, token_bytes
 
 
 def write_shards(
@@ -28,14 +27,16 @@ def write_shards(
     encoder = Encoder(tokenizer)
     bos, eos = bos_eos(tokenizer)
     first, last = np.array([bos], dtype=np.uint32), np.array([eos], dtype=np.uint32)
-    identity = {"sha256": fingerprint(tokenizer_folder), "bos_token_id": bos, "eos_token_id": eos}
+    identity: dict[str, Any] = {"sha256": fingerprint(tokenizer_folder), "bos_token_id": bos, "eos_token_id": eos}
+    if kind(tokenizer) == "llama2":
+        identity["dummy_prefix"] = True  # the first token of a document holds a space that is not the document's
     lengths = token_bytes(tokenizer)
     names = [token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special]
     start = commonprefix(names)  # in most texts not even this is found, and then none of 256 names is looked for
     naming = 0
     bar = progress_bar(f"tokens ({out.name})", total_bytes, progress)
     with bar, ShardWriter(out, len(lengths), identity, lengths) as writer:
-        for batch in _batches(documents):
+        for batch in batches(documents, lambda document: document.text):
             size = 0
             for document, ids in zip(batch, encoder.encode_batch([one.text for one in batch]), strict=True):
                 text = document.text
@@ -54,16 +55,3 @@ def progress_bar(name: str, total_bytes: int | None, progress: bool) -> Any:
     return tqdm(
         total=total_bytes, desc=name, unit="B", unit_scale=True, leave=False, disable=None if progress else True
     )
-
-
-def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    batch: list[Document] = []
-    chars = 0
-    for document in documents:
-        batch.append(document)
-        chars += len(document.text)
-        if chars >= BATCH_CHARS:
-            yield batch
-            batch, chars = [], 0
-    if batch:
-        yield batch

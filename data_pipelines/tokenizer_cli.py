@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 EXAMPLES = """examples:
   llama-data tokenizer train --kind llama3 --text data/enwiki/documents code.jsonl.gz --vocab_size 32768 --out my_tokenizer
   llama-data tokenizer train --kind llama2 --text books --vocab_size 32000 --out t --weight_by language --weights en=2,de=1
-  llama-data tokenizer extend Llama-3-8B/original/tokenizer.model --add 8000 --text german.parquet --out grown
+  llama-data tokenizer extend Llama-3-8B --add 8000 --text german.parquet --out grown
   llama-data tokenizer report llama2=Llama-2-7b llama3=Llama-3-8B --text books --picture fertility.png
 """
 VOCAB_SIZE = {"llama2": 32_000, "llama3": 128_256}  # as published
@@ -105,12 +105,13 @@ def _train(arguments: argparse.Namespace) -> None:
         from llama_train.tokenizers.llama3 import check_vocab_size, special_tokens
         from llama_train.tokenizers.llama3 import train_llama3 as train
 
-        check_vocab_size(vocab_size)
         specials = special_tokens(vocab_size)
     else:
+        from llama_train.tokenizers.llama2 import check_vocab_size
         from llama_train.tokenizers.llama2 import train_llama2 as train
 
         specials = ["<unk>", "<s>", "</s>"]
+    check_vocab_size(vocab_size)
     template = arguments.chat_template or arguments.kind
     further = [name for name in special_names(template) if name not in specials]
 
@@ -129,11 +130,20 @@ def _train(arguments: argparse.Namespace) -> None:
 
 def _extend(arguments: argparse.Namespace) -> None:
     from llama_train.tokenizers.extend import extend
-    from llama_train.tokenizers.folder import kind, open_tokenizer, read_chat_template, save_tokenizer
+    from llama_train.tokenizers.folder import bos_eos, kind, open_tokenizer, read_chat_template, save_tokenizer
 
-    base = open_tokenizer(arguments.base, bare=True)
+    base = open_tokenizer(arguments.base, bare=Path(arguments.base).is_file())
     if kind(base) != "llama3":
         raise ValueError(f"{arguments.base} is not byte-level: a SentencePiece vocabulary cannot be grown, train one")
+    specials = [token.content for token in base.get_added_tokens_decoder().values() if token.special]
+    if specials:
+        bos_eos(base)
+    else:
+        print(
+            f"{arguments.base} is ranks alone: Llama 3's special tokens come after the new ones, as they do after its own; "
+            "to keep the ids of a model that has them already, name its folder",
+            file=sys.stderr,
+        )
     named = arguments.chat_template
     template = chat_template(named) if named else read_chat_template(arguments.base)
 
@@ -143,8 +153,7 @@ def _extend(arguments: argparse.Namespace) -> None:
         save_tokenizer(grown, folder, template)
         return grown
 
-    specials = [token.content for token in base.get_added_tokens_decoder().values() if token.special]
-    with whole_folder(arguments.out) as new:
+    with whole_folder(arguments.out, arguments.base) as new:
         table = _learn(arguments, learn, arguments.add, new, specials, MAX_BYTES["llama3"])
     old, all_ids = base.get_vocab_size(), open_tokenizer(arguments.out).get_vocab_size()
     special = f" + {more} special" if (more := all_ids - old - arguments.add) else ""
@@ -178,7 +187,7 @@ def _convert(arguments: argparse.Namespace) -> None:
     template = chat_template(named) if named else read_chat_template(arguments.source)
     _add_special(tokenizer, named)
     specials = [token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special]
-    with whole_folder(arguments.out) as new:
+    with whole_folder(arguments.out, arguments.source) as new:
         save_tokenizer(tokenizer, new, template)
         files = sorted(path.name for path in new.iterdir())
     words = {"llama2": "SentencePiece BPE with byte fallback, as Llama 2's", "llama3": "byte-level BPE, as Llama 3's"}

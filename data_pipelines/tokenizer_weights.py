@@ -18,6 +18,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from data_pipelines.tokenizer_text import Text
+from llama_train.tokenizers.batches import batches
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -29,7 +30,6 @@ PILOT_BYTES = 1_000_000  # of each group
 PILOT_LEARNS = 32_000_000  # bytes, of all groups together
 PILOT_ROUNDS = 2
 PIECE_CHARS = 512  # at least: documents are taken in such pieces where not all of a group is wanted
-BATCH_CHARS = 4_000_000  # encoded at once
 
 Learn = Callable[[Sequence[str]], "Tokenizer"]
 
@@ -174,24 +174,11 @@ def count_tokens(tokenizer: "Tokenizer", texts: Iterable[tuple[str, str]]) -> tu
     from llama_train.tokenizers.encode import Encoder
 
     encoder, tokens, characters = Encoder(tokenizer), dict[str, int](), 0
-    for batch in _batches(texts):
+    for batch in batches(texts, lambda item: item[1]):
         for (name, text), ids in zip(batch, encoder.encode_batch([text for _, text in batch]), strict=True):
             tokens[name] = tokens.get(name, 0) + len(ids)
             characters += len(text)
     return tokens, characters
-
-
-def _batches(texts: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
-    batch: list[tuple[str, str]] = []
-    characters = 0
-    for item in texts:
-        batch.append(item)
-        characters += len(item[1])
-        if characters >= BATCH_CHARS:
-            yield batch
-            batch, characters = [], 0
-    if batch:
-        yield batch
 
 
 def _pieces(text: str) -> Iterator[str]:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 DEBUG = "LLAMA_TRAIN_DEBUG"
 PREEMPTED = 75  # exit code: stopped by SIGTERM or SIGUSR1, saved; start again to go on (sysexits' EX_TEMPFAIL)
 HUNG = 70  # exit code: a process hung; start again to go on from the newest checkpoint (sysexits' EX_SOFTWARE)
+FOR_PEOPLE = (ValueError, OSError, FloatingPointError, ImportError, MemoryError)
 
 
 @contextmanager
@@ -16,8 +17,9 @@ def one_line_errors() -> Iterator[None]:
 
     Of several processes only the first (RANK 0) begins so, the others name themselves: `error (process 3): ...`.
 
-    Those are ValueError, OSError, FloatingPointError, ImportError and MemoryError; anything else is a fault of ours and
-    keeps its traceback, as all do with LLAMA_TRAIN_DEBUG=1.
+    Those are ValueError, OSError, FloatingPointError, ImportError, MemoryError and a library's Rust giving up, which has
+    printed lines of its own by then; anything else is a fault of ours and keeps its traceback, as all do with
+    LLAMA_TRAIN_DEBUG=1.
     """
     try:
         yield
@@ -27,8 +29,9 @@ def one_line_errors() -> Iterator[None]:
     except BrokenPipeError:  # the reader, such as `head`, has seen enough; Python would complain again while it closes
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(141) from None
-    except (ValueError, OSError, FloatingPointError, ImportError, MemoryError) as error:
-        if os.environ.get(DEBUG) == "1":
+    except BaseException as error:
+        rust = type(error).__name__ == "PanicException"  # pyo3's, a BaseException that no module exports
+        if not (rust or isinstance(error, FOR_PEOPLE)) or os.environ.get(DEBUG) == "1":
             raise
         print(f"{label()}: {_one_line(error)}", file=sys.stderr)
         raise SystemExit(1) from None

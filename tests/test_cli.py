@@ -92,6 +92,17 @@ def test_one_process_of_several_speaks_for_all(
         assert (stopped.value.code, capsys.readouterr().err) == (code, f"{label}: {words}\n")
 
 
+def test_a_library_written_in_rust_that_gives_up_is_an_error_for_people(capsys: pytest.CaptureFixture) -> None:
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("(a+)+$"), "isolated")  # type: ignore[assignment]
+    with pytest.raises(SystemExit) as stopped, one_line_errors():
+        tokenizer.encode("a" * 40 + "b")
+    line = "error: Onig: Regex search error: retry-limit-in-match over\n"
+    assert (stopped.value.code, capsys.readouterr().err) == (1, line)
+
+
 def test_faults_of_our_own_keep_their_traceback() -> None:
     with pytest.raises(AssertionError), one_line_errors():
         raise AssertionError

@@ -39,8 +39,9 @@ class ShardWriter:
     """Writes a folder of shards; `with ShardWriter(...) as writer: writer.add(ids, text_bytes)`.
 
     Everything goes to `<out>.partial`, which takes the name `out` when the block ends well: a folder called `out` is
-    always whole, and `writer.manifest` then says what it holds. `tokenizer` holds sha256, bos_token_id, eos_token_id. A
-    new shard starts where the next document would carry the open one past `shard_tokens`.
+    always whole, and `writer.manifest` then says what it holds. `tokenizer` holds sha256, bos_token_id, eos_token_id,
+    and dummy_prefix where a space that is not a document's stands before it. A new shard starts where the next document
+    would carry the open one past `shard_tokens`.
 
     Raises OSError where `out` exists already, ValueError for ids outside the vocabulary or no documents at all.
     """

@@ -13,13 +13,13 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from llama_train.tokenizers.batches import batches
 from llama_train.tokenizers.llama3 import SAFE_CUT, SPLIT_PATTERN
 
 if TYPE_CHECKING:
     import numpy as np
     from tokenizers import Tokenizer
 
-GROUP_CHARS = 8_000_000  # encoded at once: enough to keep every core busy, little to hold
 FEW_CHARS = 500  # for so little, asking gigatoken takes longer than `tokenizers` needs
 PIECE_CHARS = 4096  # of a text for `tokenizers`: what surrounds its odd characters, and not all of it
 CACHE_BYTES = 2**27  # a core: gigatoken 0.10 remembers every word it meets, ten bytes for each byte of it, for ever
@@ -58,9 +58,9 @@ TRAPS = (
 class Encoder:
     """The ids of texts without special tokens around them; a special token's name in a text is letters, never the token.
 
-    All of it may run on every core: `TOKENIZERS_PARALLELISM=false` or `RAYON_NUM_THREADS` asks for fewer, and forked
-    processes take one each. Where gigatoken cannot read the tokenizer, or gives other ids than `tokenizers` when it is
-    tried, `tokenizers` does the work, after a warning.
+    Threads may share one. All of it may run on every core: `TOKENIZERS_PARALLELISM=false` or `RAYON_NUM_THREADS` asks
+    for fewer, and forked processes take one each. Where gigatoken cannot read the tokenizer, or gives other ids than
+    `tokenizers` when it is tried, `tokenizers` does the work, after a warning.
     """
 
     def __init__(self, tokenizer: "Tokenizer") -> None:
@@ -87,18 +87,21 @@ class Encoder:
         self._open()
         if self._engine is not None:
             for text in _probe(tokenizer):
-                if self._quick([text])[0].tolist() != self._slow(text).tolist():
+                if self._quick([text])[0].tolist() != self._slow([text])[0].tolist():
                     self._engine = None
                     return _warn(f"gigatoken gives other ids than tokenizers for {text[:40]!r}...")
 
     def encode(self, text: str) -> "np.ndarray":
-        """The ids of one text, uint32. Raises ValueError for half a surrogate pair, which is no character."""
+        """The ids of one text, uint32.
+
+        Raises ValueError for half a surrogate pair, which is no character, and for a text that no engine here manages.
+        """
         return self.encode_batch([text])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> "list[np.ndarray]":
         """The ids of each text, uint32, views into one array for many of them. Raises ValueError as `encode` does."""
         ids: list[np.ndarray] = []
-        for group in _groups(texts):
+        for group in batches(texts, str):
             ids += self._encode_group(group)
         return ids
 
@@ -106,17 +109,14 @@ class Encoder:
         import numpy as np
 
         odd = is_odd(joined := "".join(texts))
-        if self._engine is None:
-            found = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-            return [np.array(encoding.ids, dtype=np.uint32) for encoding in found]
-        if len(texts) == 1 and len(joined) <= FEW_CHARS:
-            return [self._slow(joined)]
+        if self._engine is None or (len(texts) == 1 and len(joined) <= FEW_CHARS):
+            return self._slow(texts)
         if not odd:
             return self._quick(texts)
         cut = [list(self._pieces(text)) for text in texts]
         pieces = [(piece, is_odd(piece)) for parts in cut for piece in parts]
         quick = iter(self._quick([piece for piece, odd in pieces if not odd]))
-        ids = iter([self._slow(piece) if odd else next(quick) for piece, odd in pieces])
+        ids = iter([self._slow([piece])[0] if odd else next(quick) for piece, odd in pieces])
         return [np.concatenate([next(ids) for _ in parts]) for parts in cut]
 
     def _pieces(self, text: str) -> Iterator[str]:
@@ -127,10 +127,28 @@ class Encoder:
             start = cut.end()
         yield text[start:]
 
-    def _slow(self, text: str) -> "np.ndarray":
+    def _slow(self, texts: list[str]) -> "list[np.ndarray]":
         import numpy as np
 
-        return np.array(self._tokenizer.encode(text, add_special_tokens=False).ids, dtype=np.uint32)
+        try:
+            if len(texts) == 1:  # without threads of its own, of which it would warn in every process forked later
+                found = [self._tokenizer.encode(texts[0], add_special_tokens=False)]
+            else:
+                found = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        except BaseException as error:
+            # Its pattern matching gives up on some texts, such as 12 MB of spaces, with an exception that cannot be named.
+            if type(error).__name__ != "PanicException":
+                raise
+        else:
+            return [np.array(encoding.ids, dtype=np.uint32) for encoding in found]
+        if len(texts) > 1:
+            return [ids for text in texts for ids in self._slow([text])]
+        if self._engine is None:
+            raise ValueError(
+                f"tokenizers gives up on the text of {len(texts[0]):,} characters that starts with {texts[0][:40]!r}: "
+                "cut it, or take it out"
+            )
+        return self._quick(texts)  # `tokenizers` has no ids that these could differ from
 
     def _quick(self, texts: list[str]) -> "list[np.ndarray]":
         import numpy as np
@@ -149,8 +167,9 @@ class Encoder:
     def _open(self) -> None:
         import gigatoken
 
-        self._engine, self._cached = None, 0  # before there is a new one: no two at a time
+        self._cached = 0
         try:
+            # Other threads go on with the old one, never with none: a new one takes 60 MB, far less than is given back.
             self._engine = gigatoken.Tokenizer.from_json(self._tokenizer.to_str())
         except Exception as error:  # whatever it does not support: a pattern, a normalizer, ...
             _warn(f"gigatoken cannot read this tokenizer ({str(error).splitlines()[0]})")
@@ -214,19 +233,6 @@ def _probe(tokenizer: "Tokenizer") -> Iterator[str]:
     tokens = tokenizer.decode_batch([[i] for i in range(0, size, size // PROBE_TOKENS + 1)], skip_special_tokens=False)
     for separator in ("", " "):
         yield separator.join(token for token in tokens if not is_odd(token))
-
-
-def _groups(texts: Sequence[str]) -> Iterator[list[str]]:
-    group: list[str] = []
-    chars = 0
-    for text in texts:
-        group.append(text)
-        chars += len(text)
-        if chars >= GROUP_CHARS:
-            yield group
-            group, chars = [], 0
-    if group:
-        yield group
 
 
 def _cores() -> int:

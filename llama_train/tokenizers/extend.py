@@ -52,7 +52,7 @@ def extend(
     if len(learned) < add:
         raise ValueError(
             f"the text has only {len(learned)} merges that the base lacks and that occur {MIN_COUNT} times or more, "
-            f"{add} were asked for: set add to {len(learned)} or less, or add text"
+            f"{add} were asked for: {f'ask for {len(learned)} or fewer, or ' if learned else ''}give more text"
         )
     first = max([*ranks.values(), *specials.values()]) + 1
     ranks |= {token: first + i for i, token in enumerate(learned)}

@@ -15,9 +15,15 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llama_train.tokenizers.llama3 import BOS, EOS, PAD, from_ranks, to_ranks
+from llama_train.tokenizers.llama3 import BOS, EOS, PAD, default_specials, from_ranks, to_ranks
 from llama_train.tokenizers.ranks import read_ranks, write_ranks
-from llama_train.tokenizers.sentencepiece_model import BYTE_PIECE, SPACE, from_sentencepiece, to_sentencepiece
+from llama_train.tokenizers.sentencepiece_model import (
+    BYTE_PIECE,
+    NORMALIZER,
+    SPACE,
+    from_sentencepiece,
+    to_sentencepiece,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,6 +32,10 @@ if TYPE_CHECKING:
 # In order of preference. Meta's own downloads have only tokenizer.model, Hugging Face's copies keep it in original/.
 FILES = ("tokenizer.json", "tokenizer.model", "tokenizer.tiktoken", "original/tokenizer.model")
 MAX_JSON_BYTES = 256 * 2**20  # Llama 3's, every merge listed, has 17 MB
+# Those of the Llama family and the two that change no more than a character's form. Others may make any text of a text:
+# a few Replace rules turn a letter into gigabytes.
+NORMALIZERS = (None, {"type": "NFC"}, {"type": "NFKC"}, NORMALIZER)
+MADE_BY = "llama_train"  # in tokenizer_config.json: what may be written over
 MODEL_MAX_LENGTH = 131072  # of the text, not of a model: Llama 3.1's context
 ENDS = {"llama2": ("<s>", "</s>"), "llama3": (BOS, EOS)}
 # The second is the first's place (id 128004) in Llama 3.0, which had no padding token yet.
@@ -36,8 +46,8 @@ def open_tokenizer(path: str | Path, bare: bool = False) -> "Tokenizer":
     """The tokenizer of a folder, or of a tokenizer.json, a tiktoken rank file or a SentencePiece model, whatever its name.
 
     A rank file that lists no special tokens gets Llama 3.1's after its ranks, or none where it is to stay `bare`. Raises
-    FileNotFoundError where there is no tokenizer, ValueError for a file that is something else, broken, or another
-    algorithm than BPE, and ModuleNotFoundError where a SentencePiece model needs the extra `tokenizers`.
+    FileNotFoundError where there is no tokenizer, ValueError for a file that is something else, broken, another algorithm
+    than BPE, or one that rewrites text, and ModuleNotFoundError where a SentencePiece model needs the extra `tokenizers`.
     """
     path = Path(path)
     if path.is_dir():
@@ -65,9 +75,10 @@ def save_tokenizer(tokenizer: "Tokenizer", out: str | Path, chat_template: str |
     """Write the folder `out`, which `AutoTokenizer.from_pretrained` opens; tokenizer.json comes last, when all else is there.
 
     chat_template: the text of a Jinja template; None for a tokenizer without. The file beside tokenizer.json is left out
-    where it would not give the same ids: a rank file for a tokenizer with fewer merges or special tokens not spelt
-    `<|name|>`, a SentencePiece model for one that treats spaces in another way. Raises ValueError as `kind` and `bos_eos`
-    do, ModuleNotFoundError where tokenizer.model needs the extra `tokenizers`.
+    where it would not give the same ids: a rank file for a tokenizer with fewer merges, another split pattern than Llama
+    3's, a normalizer, or added tokens other than special ones spelt `<|name|>`; a SentencePiece model for one that treats
+    spaces in another way. Raises ValueError as `kind` and `bos_eos` do, ModuleNotFoundError where tokenizer.model needs
+    the extra `tokenizers`.
     """
     out = Path(out)
     config = _config(tokenizer)
@@ -126,10 +137,13 @@ def bos_eos(tokenizer: "Tokenizer") -> tuple[int, int]:
 
 
 def token_bytes(tokenizer: "Tokenizer") -> "np.ndarray":
-    """How many UTF-8 bytes each id stands for, (vocab_size,) uint16; special tokens stand for none."""
+    """How many UTF-8 bytes each id stands for, (vocab_size,) uint16; special tokens stand for none.
+
+    Raises ValueError as `kind` does, and for a token of more than 65,535 bytes.
+    """
     import numpy as np
 
-    lengths = np.zeros(tokenizer.get_vocab_size(), dtype=np.uint16)
+    lengths = np.zeros(tokenizer.get_vocab_size(), dtype=np.int64)
     added = tokenizer.get_added_tokens_decoder()
     byte_level = kind(tokenizer) == "llama3"
     for token, i in tokenizer.get_vocab().items():
@@ -139,7 +153,12 @@ def token_bytes(tokenizer: "Tokenizer") -> "np.ndarray":
             lengths[i] = len(token)  # in the byte-level alphabet one character is one byte
         else:
             lengths[i] = 1 if BYTE_PIECE.fullmatch(token) else len(token.replace(SPACE, " ").encode())
-    return lengths
+    longest = int(lengths.argmax())
+    if lengths[longest] > 65535:
+        raise ValueError(
+            f"the token with id {longest} stands for {lengths[longest]:,} bytes, more than 65,535: it is no word; take it out"
+        )
+    return lengths.astype(np.uint16)
 
 
 def fingerprint(folder: str | Path) -> str:
@@ -152,9 +171,9 @@ def _open_json(path: Path) -> "Tokenizer":
 
     if (size := path.stat().st_size) > MAX_JSON_BYTES:
         raise ValueError(f"{path} has {size:,} bytes, more than {MAX_JSON_BYTES:,}: no tokenizer.json is that large")
-    text = path.read_bytes()
     try:
-        model = json.loads(text)["model"]
+        state = json.loads(path.read_bytes())
+        model, normalizer = state["model"], state.get("normalizer")
         algorithm = model.get("type", "BPE" if "merges" in model else "unknown")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(
@@ -162,9 +181,18 @@ def _open_json(path: Path) -> "Tokenizer":
         ) from None
     if algorithm != "BPE":
         raise ValueError(f"{path} is {algorithm}, not BPE: Llama's tokenizers are BPE; name another")
+    if normalizer not in NORMALIZERS:
+        name = str(normalizer.get("type") if isinstance(normalizer, dict) else normalizer)[:40]
+        raise ValueError(f"{path} rewrites text (normalizer {name!r}): Llama's do not; name another, or take it out")
+    for affix in ("continuing_subword_prefix", "end_of_word_suffix"):
+        if model.get(affix):  # merges that do not fit the prefix abort the process
+            raise ValueError(f"{path} has a {affix} ({str(model[affix])[:40]!r}): Llama's have none; name another")
+    model["dropout"] = None  # a leftover of training: ids would be random
     try:
-        tokenizer = Tokenizer.from_buffer(text)
-    except Exception as error:  # the library raises bare Exception
+        tokenizer = Tokenizer.from_str(json.dumps(state))  # not the file, where a key may stand twice
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # the library raises bare Exception, and Rust's PanicException is none
         raise ValueError(f"{path} is not a tokenizer.json that tokenizers can open: {error}") from None
     ids = sorted(tokenizer.get_vocab().values())
     if ids != list(range(len(ids))):
@@ -185,12 +213,15 @@ def _model(tokenizer: "Tokenizer") -> bytes | None:
 
 
 def _write_ranks(tokenizer: "Tokenizer", path: Path) -> None:
-    """The rank file at `path`, if it gives the tokenizer's model back as it is."""
+    """The rank file at `path`, if opening it gives the same ids."""
     try:
         ranks, specials = to_ranks(tokenizer)
-        again, model = (json.loads(t.to_str())["model"] for t in (from_ranks(ranks, specials), tokenizer))
-        if again == model:
-            write_ranks(path, ranks, specials)
+        again, state = (json.loads(t.to_str()) for t in (from_ranks(ranks, specials), tokenizer))
+        for each in (again, state):  # one token's merges in any order: `to_ranks` has seen to that of the tokens
+            each["model"]["merges"].sort()
+        if all(again[key] == state[key] for key in ("normalizer", "pre_tokenizer", "added_tokens", "model")):
+            plain = specials == default_specials(len(ranks))  # as tiktoken has it, and Meta's loader
+            write_ranks(path, ranks, None if plain else specials)
     except ValueError:
         return
 
@@ -199,6 +230,7 @@ def _config(tokenizer: "Tokenizer") -> dict[str, Any]:
     bos, eos = ENDS[kind(tokenizer)]
     bos_eos(tokenizer)
     config: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": bos, "eos_token": eos}
+    config["made_by"] = MADE_BY
     if kind(tokenizer) == "llama2":
         config |= {"unk_token": "<unk>", "pad_token": "<unk>"}  # none was published; byte fallback never gives <unk>
     elif pads := [name for name in LLAMA3_PADS if tokenizer.token_to_id(name) is not None]:

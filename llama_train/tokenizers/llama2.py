@@ -23,20 +23,26 @@ from llama_train.tokenizers.sentencepiece_model import (
     SPACE,
     TRAINER_SPEC,
     from_bytes,
-    from_sentencepiece,
     model_proto,
-    to_sentencepiece,
 )
 
-__all__ = ["from_sentencepiece", "to_sentencepiece", "train_llama2"]
-
 LEAST = 3 + len(BYTES) + 1  # and one character
-MOST = 1_000_000  # four times the largest published; SentencePiece takes 24 s to refuse two billion
+MOST = 1_000_000  # ids to learn; SentencePiece takes 24 s to refuse two billion
 WORD = re.compile(" +[^ ]*")
 # SentencePiece drops a sentence with U+2585, its mark for rare characters; a NUL or half a surrogate pair is no text to
 # it; tabs separate its columns, and Llama's pieces hold none. The name of a special token is a border no piece crosses.
 BORDERS, BORDER = re.compile("[\t\0\u2585\ud800-\udfff]"), BOS
 MAX_WORD = 1000  # characters, at most 4,000 bytes: SentencePiece drops what is longer than 4,192
+
+
+def check_vocab_size(vocab_size: int) -> None:
+    """Raises ValueError where `vocab_size` cannot hold the bytes and a character, or is beyond what can be learned."""
+    if vocab_size < LEAST:
+        raise ValueError(
+            f"vocab_size {vocab_size} is too small: <unk>, <s>, </s>, 256 bytes and one character need at least {LEAST}"
+        )
+    if vocab_size > MOST:
+        raise ValueError(f"vocab_size {vocab_size} is too large: at most {MOST} ids can be learned")
 
 
 def train_llama2(texts: Iterable[str], vocab_size: int, out: Path, progress: bool = True) -> None:
@@ -47,13 +53,8 @@ def train_llama2(texts: Iterable[str], vocab_size: int, out: Path, progress: boo
     Chinese, is one word a line. Raises ValueError where `vocab_size` cannot hold the bytes and the characters of the
     text, or the text does not have as many pieces in it; ModuleNotFoundError without the extra `tokenizers`.
     """
+    check_vocab_size(vocab_size)
     model_proto()  # is it installed? Before hours of reading
-    if vocab_size < LEAST:
-        raise ValueError(
-            f"vocab_size {vocab_size} is too small: <unk>, <s>, </s>, 256 bytes and one character need at least {LEAST}"
-        )
-    if vocab_size > MOST:
-        raise ValueError(f"vocab_size {vocab_size} is too large: at most {MOST} ids can be learned")
     model = _learn(_count_words(texts, progress), vocab_size, progress)
     save_tokenizer(from_bytes(model, "the trained model"), out, chat_template("llama2"))
 
@@ -104,6 +105,8 @@ def _learn(words: Counter[str], vocab_size: int, progress: bool) -> bytes:
             **TRAINER_SPEC,
         )
     except RuntimeError as error:
+        if "KeyboardInterrupt" in str(error):  # Ctrl-C while a sentence was being made
+            raise KeyboardInterrupt from None
         if found := re.search(r"smaller than required_chars\. \d+ vs (\d+)", str(error)):
             raise ValueError(
                 f"vocab_size {vocab_size} is too small: the bytes and the characters of the text need at least {found[1]}; "

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llama_train.tokenizers.chat import chat_template
-from llama_train.tokenizers.ranks import Ranks, check_bytes, merges
+from llama_train.tokenizers.ranks import MAX_TOKEN_BYTES, Ranks, check_tokens, merges
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -33,6 +33,11 @@ NAMED_SPECIALS = (
     "<|start_header_id|>", "<|end_header_id|>", "<|eom_id|>", "<|eot_id|>", "<|python_tag|>",
 )  # fmt: skip
 FULL_SPECIALS_FROM = 32768
+MOST = 1_000_000  # ids to learn; eight times the largest published
+# For the learner only. Its time grows with the square of a word's length, in characters: 100,000 spaces take 6 s.
+MAX_WORD = 1000
+# A stretch this long without a safe cut; in a word of 20,000,000 characters the pattern meets Onig's retry limit.
+MAX_STRETCH = 2_000_000
 # The pattern never joins a line break with what stands after it, nor a letter with a following space.
 SAFE_CUT = re.compile(r"(?<=\n)(?=\S)|(?<=[^\W\d_])(?= [^\W\d_])")
 # GPT-2's spelling of bytes as letters, which tokenizer.json uses: printable Latin-1 as it is, the others from U+0100 on.
@@ -49,8 +54,15 @@ def special_tokens(vocab_size: int) -> list[str]:
     return [*NAMED_SPECIALS, *reserved]
 
 
+def default_specials(ranks: int) -> dict[str, int]:
+    """Llama 3.1's special tokens, by name, behind that many ranks: 256, or 16 below 32,512 ranks."""
+    return {name: ranks + i for i, name in enumerate(special_tokens(ranks + 256))}
+
+
 def check_vocab_size(vocab_size: int) -> None:
-    """Raises ValueError where `vocab_size` cannot hold the 256 bytes and the special tokens."""
+    """Raises ValueError where `vocab_size` cannot hold the 256 bytes and the special tokens, or is beyond `MOST`."""
+    if vocab_size > MOST:
+        raise ValueError(f"vocab_size {vocab_size} is too large: at most {MOST} ids can be learned")
     least = 256 + (specials := len(special_tokens(vocab_size)))
     if vocab_size < least:
         raise ValueError(
@@ -61,23 +73,28 @@ def check_vocab_size(vocab_size: int) -> None:
 def train_llama3(texts: Iterable[str], vocab_size: int, out: Path, progress: bool = True) -> None:
     """Learn `vocab_size` ids from `texts` and save the folder `out`, which `AutoTokenizer.from_pretrained` opens.
 
-    The same texts give the same bytes. Raises ValueError as `check_vocab_size` does, and where the texts do not have
-    that many merges in them.
+    The same texts give the same bytes. Words are learned from in parts of at most `MAX_WORD` characters, tokens have at
+    most `MAX_TOKEN_BYTES` bytes. Raises ValueError as `check_vocab_size` does, and where the texts do not have that many
+    merges in them.
     """
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 
     from llama_train.tokenizers.folder import save_tokenizer  # which imports this module
 
     check_vocab_size(vocab_size)
     specials = len(special_tokens(vocab_size))
     learner = Tokenizer(models.BPE())
-    learner.pre_tokenizer = _pre_tokenizer(SPLIT_PATTERN)
+    short = pre_tokenizers.Split(Regex(rf"[\s\S]{{1,{MAX_WORD}}}"), behavior="isolated")
+    learner.pre_tokenizer = _pre_tokenizer(SPLIT_PATTERN, short)
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size - specials,
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        max_token_length=MAX_TOKEN_BYTES,
         show_progress=progress,
     )
-    learner.train_from_iterator((piece for text in texts for piece in split_safely(text)), trainer)
+    pieces = (piece for text in texts for piece in split_safely(text))
+    stretches = (piece[i : i + MAX_STRETCH] for piece in pieces for i in range(0, len(piece), MAX_STRETCH))
+    learner.train_from_iterator(stretches, trainer)
     learned = learner.get_vocab_size() + specials
     if learned < vocab_size:
         raise ValueError(
@@ -93,27 +110,34 @@ def from_ranks(ranks: Ranks, specials: Mapping[str, int] | None = None, pattern:
     """The tokenizer of these ranks and special tokens (name to id), BOS before every text; its ids are tiktoken's.
 
     Without `specials`, Llama 3.1's come after the ranks: 256, or 16 below 32,512 ranks. Raises ValueError where an id is
-    given twice or left out, or a single byte has no rank.
+    given twice or left out, as `check_tokens` does, and for a special token's name that would be found inside text.
     """
     from tokenizers import AddedToken, Tokenizer, decoders, models, processors
 
     if specials is None:
-        specials = {name: len(ranks) + i for i, name in enumerate(special_tokens(len(ranks) + 256))}
+        specials = default_specials(len(ranks))
     size = len(ranks) + len(specials)
     if sorted([*ranks.values(), *specials.values()]) != list(range(size)):
         raise ValueError(
             f"the ids of {len(ranks)} ranks and {len(specials)} special tokens are not 0 to {size - 1}, each once"
         )
-    check_bytes(ranks, "the vocabulary")
+    check_tokens(ranks, "the vocabulary")
     vocab = {_letters(token): rank for token, rank in ranks.items()}
     if taken := sorted(vocab.keys() & specials.keys()):
         raise ValueError(f"the special token {taken[0]} is spelt like a token of the vocabulary: rename it")
     # Special tokens before the last rank, as in a vocabulary grown later, keep their ids only as members of the model.
-    vocab |= {name: i for name, i in specials.items() if i < max(ranks.values())}
+    members = {name: i for name, i in specials.items() if i < max(ranks.values())}
+    splitter = _pre_tokenizer(pattern)
+    if whole := [name for name in members if _is_word(name, splitter)]:
+        raise ValueError(
+            f"the special token {whole[0]} (id {members[whole[0]]}) has ranks after it and is one word to the split pattern, "
+            "so it would be found inside text: rename it, for example to <|name|>"
+        )
+    vocab |= members
     pairs = [(_letters(left), _letters(right)) for left, right in merges(ranks)]
     # ignore_merges: a word that is itself a token is that token, as in tiktoken, whatever the merges would do.
     tokenizer = Tokenizer(models.BPE(vocab=vocab, merges=pairs, ignore_merges=True))
-    tokenizer.pre_tokenizer = _pre_tokenizer(pattern)
+    tokenizer.pre_tokenizer = splitter
     tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
     names = sorted(specials, key=specials.__getitem__)
     tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in names])
@@ -141,7 +165,7 @@ def to_ranks(tokenizer: "Tokenizer") -> tuple[Ranks, dict[str, int]]:
                 raise ValueError(
                     f"the token {token!r} is not written in byte letters: the tokenizer is not byte-level"
                 ) from None
-    check_bytes(ranks, "the tokenizer")
+    check_tokens(ranks, "the tokenizer")
     last, latest = -1, ""
     for left, right in model["merges"]:
         i = model["vocab"].get(left + right, -1)
@@ -154,11 +178,20 @@ def to_ranks(tokenizer: "Tokenizer") -> tuple[Ranks, dict[str, int]]:
     return ranks, specials
 
 
-def _pre_tokenizer(pattern: str) -> Any:
+def _pre_tokenizer(pattern: str, *further: Any) -> Any:
     from tokenizers import Regex, pre_tokenizers
 
     words = pre_tokenizers.Split(Regex(pattern), behavior="isolated")
-    return pre_tokenizers.Sequence([words, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    return pre_tokenizers.Sequence([words, *further, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+
+
+def _is_word(letters: str, splitter: Any) -> bool:
+    """Whether the bytes that these letters spell are text that `splitter` leaves in one piece."""
+    try:
+        text = letters.translate(TO_BYTES).encode("latin-1").decode()
+    except UnicodeError:  # no text is ever spelt so
+        return False
+    return len(splitter.pre_tokenize_str(text)) == 1
 
 
 def _letters(token: bytes) -> str:

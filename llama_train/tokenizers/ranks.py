@@ -9,13 +9,14 @@ they are meant: a token is special where it is spelt `<|name|>` and no two other
 import base64
 import binascii
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 Ranks = dict[bytes, int]
 
 MAX_FILE_BYTES = 64 * 2**20  # Llama 3's has 2.2 MB
 MAX_LINE_BYTES = 4096  # Llama 3's longest has 179
+MAX_TOKEN_BYTES = 256  # Llama 3's longest has 128; `parts` and `merges` take time that grows with its square
 SPECIAL_NAME = re.compile(r"<\|[A-Za-z0-9_]+\|>")
 LINE = re.compile(rb"([A-Za-z0-9+/]+={0,2}) ([0-9]{1,9})[ \t]*")  # some files in circulation end lines with a space
 
@@ -47,7 +48,7 @@ def read_ranks(path: str | Path) -> tuple[Ranks, dict[str, int]]:
             raise ValueError(
                 f"{path}: no token has rank {expected}, the next is {rank}: the file has lost lines; get it again"
             )
-    check_bytes(ordered, str(path))
+    check_tokens(ordered, str(path))
     specials = {token: rank for token, rank in ordered.items() if _is_special(token, ordered)}
     ranks = {token: rank for token, rank in ordered.items() if token not in specials}
     return ranks, {token.decode(): rank for token, rank in specials.items()}
@@ -56,7 +57,8 @@ def read_ranks(path: str | Path) -> tuple[Ranks, dict[str, int]]:
 def write_ranks(path: str | Path, ranks: Ranks, specials: Mapping[str, int] | None = None) -> None:
     """Write ranks and special tokens, in id order, to a file that `read_ranks` gives back as they are.
 
-    Raises ValueError where it would not: for ids with gaps or repetitions, for special tokens not spelt `<|name|>`.
+    Raises ValueError where it would not: for ids with gaps or repetitions, for special tokens not spelt `<|name|>`, for
+    what `check_tokens` refuses, and for a file too large to be read.
     """
     specials = specials or {}
     for name in specials:
@@ -69,7 +71,7 @@ def write_ranks(path: str | Path, ranks: Ranks, specials: Mapping[str, int] | No
     for expected, (rank, token) in enumerate(lines):
         if rank != expected:
             raise ValueError(f"{path}: {token!r} has rank {rank} where {expected} is next: ids must run without gaps")
-    check_bytes(every, str(path))
+    check_tokens(every, str(path))
     for name in specials:
         if not _is_special(name.encode(), every):
             raise ValueError(
@@ -78,11 +80,24 @@ def write_ranks(path: str | Path, ranks: Ranks, specials: Mapping[str, int] | No
     for token in ranks:
         if _is_special(token, every):
             raise ValueError(f"{path}: {token!r} would be read as a special token: no two tokens make it")
-    Path(path).write_bytes(b"".join(base64.b64encode(token) + b" %d\n" % rank for rank, token in lines))
+    data = b"".join(base64.b64encode(token) + b" %d\n" % rank for rank, token in lines)
+    if len(data) > MAX_FILE_BYTES:
+        raise ValueError(
+            f"{path}: {len(lines):,} tokens need {len(data):,} bytes, more than {MAX_FILE_BYTES:,}: use fewer"
+        )
+    Path(path).write_bytes(data)
 
 
-def check_bytes(tokens: Iterable[bytes], what: str) -> None:
-    """Raises ValueError where `what`, whose tokens these are, lacks a single byte: some text would have no ids."""
+def check_tokens(tokens: Collection[bytes], what: str) -> None:
+    """Raises ValueError where `what`, whose tokens these are, has an empty or too long one (`MAX_TOKEN_BYTES`), or lacks
+    a single byte: some text would have no ids."""
+    if b"" in tokens:
+        raise ValueError(f"{what}: one token is empty: a token stands for a byte or more; take it out")
+    longest = max(tokens, key=len, default=b"")
+    if len(longest) > MAX_TOKEN_BYTES:
+        raise ValueError(
+            f"{what}: the token {longest[:40]!r}... has {len(longest):,} bytes, more than {MAX_TOKEN_BYTES}: take it out"
+        )
     if missing := sorted({bytes([byte]) for byte in range(256)}.difference(tokens)):
         raise ValueError(
             f"{what}: {len(missing)} of the 256 single bytes have no rank, the first is {missing[0]!r}: "

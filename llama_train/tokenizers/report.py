@@ -18,13 +18,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
+from llama_train.tokenizers.batches import batches
+
 # Thai, Lao, Tibetan, Burmese, Khmer; kana; Chinese characters with their extensions
 UNSPACED = re.compile(
     "[\u0e00-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f"
     "\U00020000-\U0003ffff]+"
 )
 UNSPACED_SHARE = 0.1  # of a document's characters
-BATCH_CHARS, BATCH_DOCUMENTS = 4_000_000, 10_000  # encoded at once, by one tokenizer after the other
 MAX_LABEL = 24  # characters of a language, source or tokenizer in a table or a picture
 
 
@@ -89,7 +90,7 @@ def measure(
 ) -> list[Row]:
     """A row for each tokenizer and each language and source found, and for their totals: of a language, of a source, of all.
 
-    `encoders` by the names to print; `documents` are read once, some `BATCH_CHARS` at a time. Totals are of the text as it
+    `encoders` by the names to print; `documents` are read once, a batch at a time. Totals are of the text as it
     is: a language with more text weighs more. `total_bytes` of UTF-8, if known, lets the progress bar tell the time left.
     Rows are sorted: tokenizers as given, languages, sources, totals last. Raises ValueError without tokenizers, for two of
     one name, without documents, and for a language and source without any text or tokens.
@@ -101,7 +102,7 @@ def measure(
     with tqdm(
         total=total_bytes, desc="report", unit="B", unit_scale=True, leave=False, disable=None if progress else True
     ) as bar:
-        for batch in _batches(documents):
+        for batch in batches(documents, lambda document: document.text):
             texts = [document.text for document in batch]
             sizes = [len(text.encode()) for text in texts]
             words = [count_words(text) for text in texts]
@@ -149,19 +150,6 @@ def to_json(rows: Iterable[Row]) -> str:
     null: a `language` or `source` for all of them, `tokens_per_word` for scripts without spaces between words.
     """
     return json.dumps([asdict(row) | {ratio: getattr(row, ratio) for ratio in RATIOS} for row in rows], indent=1)
-
-
-def _batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    batch: list[Document] = []
-    characters = 0
-    for document in documents:
-        batch.append(document)
-        characters += len(document.text)
-        if characters >= BATCH_CHARS or len(batch) >= BATCH_DOCUMENTS:
-            yield batch
-            batch, characters = [], 0
-    if batch:
-        yield batch
 
 
 def _with_totals(rows: Iterable[Row]) -> Iterator[Row]:

@@ -17,6 +17,8 @@ def table(rows: Sequence[Row]) -> str:
             *(f"{letter}: {name}" for letter, name in zip(letters, names, strict=True)),
             *_lines(rows, letters, " "),
         ]
+    if any(row.tokens_per_word is None for row in rows):
+        lines.append("- no words: scripts without spaces between them")
     return "\n".join(lines)
 
 
@@ -59,7 +61,8 @@ def _lines(rows: Iterable[Row], names: Sequence[str], gap: str) -> list[str]:
         block("tokens/word", names, lambda group: [_number(row.tokens_per_word) for row in group]),
     ]
     if len(names) > 1:
-        blocks.append(block("gain", names[1:], lambda group: [_percent(_gain(group, i)) for i in range(1, len(group))]))
+        title = f"gain over {names[0]}"
+        blocks.append(block(title, names[1:], lambda group: [_percent(_gain(group, i)) for i in range(1, len(group))]))
     width = max(len(name) for name, _ in lines)
     left = [" " * width] * 2 + [f"{name:<{width}}" for name, _ in lines]
     return ["  ".join(parts).rstrip() for parts in zip(left, *blocks, strict=True)]

@@ -183,6 +183,8 @@ def _other_kind(proto: Any) -> str:
     trainer, normalizer = proto.trainer_spec, proto.normalizer_spec
     if not proto.pieces:
         return "no SentencePiece model: it has no pieces"
+    if not proto.HasField("trainer_spec"):
+        return "it says nothing of how it was trained, so it is cut, or no SentencePiece model: get the file again"
     if trainer.model_type != trainer.BPE:
         kind = trainer.DESCRIPTOR.enum_types_by_name["ModelType"].values_by_number[trainer.model_type].name
         return f"a {kind} model; Llama's are BPE, and only those can be read"
@@ -215,6 +217,10 @@ def _bad_pieces(pieces: list[tuple[str, float, int]]) -> str:
             return f"piece {i} ({piece!r}) is of type UNUSED: a vocabulary restricted afterwards cannot be read"
         if (kind == BYTE) != bool(BYTE_PIECE.fullmatch(piece)):
             return f"piece {i} ({piece!r}) is of type {kind}; {BYTE} (BYTE) is for <0x00> to <0xFF> and only those"
+        if (
+            kind == CONTROL and len(piece) == 1
+        ):  # SentencePiece gives its bytes; `tokenizers`' model would give the piece
+            return f"piece {i} ({piece!r}) is of type CONTROL and one character: no text may have it, and {piece!r} is text"
         if not math.isfinite(score):
             return f"piece {i} ({piece!r}) has the score {score}"
     if missing := [name for name in BYTES if name not in ids]:

@@ -22,11 +22,17 @@ if TYPE_CHECKING:
 
 @torch.no_grad()
 def evaluate(
-    model: nn.Module, batches: Iterable[dict[str, Any]], token_bytes: np.ndarray, accelerator: "Accelerator"
+    model: nn.Module,
+    batches: Iterable[dict[str, Any]],
+    token_bytes: np.ndarray,
+    accelerator: "Accelerator",
+    prefix_after: int | None = None,
 ) -> dict[str, float]:
     """Mean loss in nats per token and bits per byte over all batches of all processes.
 
-    token_bytes: (vocabulary,) UTF-8 bytes each token id stands for. Every process must have the same number of batches.
+    token_bytes: (vocabulary,) UTF-8 bytes each token id stands for. prefix_after: the id after which a token holds a byte
+    that is not the text's: BOS, where a tokenizer puts a space before each text. Every process must have the same number of
+    batches.
     Returns eval_loss, eval_bits_per_byte, eval_tokens. Raises ValueError when no token is counted."""
     was_training = model.training
     model.eval()
@@ -37,7 +43,10 @@ def evaluate(
         # divided by 1: the sum of the batch, and 0 (not NaN) for a process that ran out of rows
         loss = model(**batch, num_items_in_batch=1, skip_logits=True).loss
         labels = batch["labels"][:, 1:]
-        totals += torch.stack([loss.to(totals.dtype), counted_tokens(batch), table[labels[labels != -100]].sum()])
+        counted = labels != -100
+        prefixes = (batch["input_ids"][:, :-1][counted] == prefix_after).sum() if prefix_after is not None else 0
+        text_bytes = table[labels[counted]].sum() - prefixes
+        totals += torch.stack([loss.to(totals.dtype), counted_tokens(batch), text_bytes])
     nats, tokens, text_bytes = accelerator.reduce(totals, reduction="sum").tolist()
     model.train(was_training)
     if not tokens or not text_bytes:

@@ -223,7 +223,9 @@ class Run:
             max_rows=self.settings.max_eval_rows,
             packing=self.settings.packing,
         )
-        figures = evaluate(self.model, until_stopped(batches), self.eval_rows.shards.token_bytes, self.accelerator)
+        shards = self.eval_rows.shards
+        prefix_after = shards.tokenizer["bos_token_id"] if shards.tokenizer.get("dummy_prefix") else None
+        figures = evaluate(self.model, until_stopped(batches), shards.token_bytes, self.accelerator, prefix_after)
         if self.stopped:
             return
         if not math.isfinite(figures["eval_loss"]):

@@ -7,7 +7,7 @@ from tokenizers import Tokenizer
 
 from data_pipelines import tokenize
 from llama_train.data.shards import Shards
-from llama_train.tokenizers import llama3
+from llama_train.tokenizers import batches, llama3
 from llama_train.tokenizers.folder import fingerprint, save_tokenizer
 from tests.tokenizers.test_encode import llama2
 
@@ -49,7 +49,7 @@ def test_the_manifest_names_the_tokenizer_and_counts_bytes(folder, tmp_path):
 
 def test_batches_do_not_change_the_tokens(folder, tmp_path, monkeypatch):
     whole = shards(folder, tmp_path / "whole")
-    monkeypatch.setattr(tokenize, "BATCH_CHARS", 1)
+    monkeypatch.setattr(batches, "BATCH_CHARS", 1)
     one_by_one = shards(folder, tmp_path / "one_by_one")
     assert whole.fingerprint == one_by_one.fingerprint
 

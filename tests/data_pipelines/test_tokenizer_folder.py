@@ -8,6 +8,7 @@ from data_pipelines.tokenizer_folder import whole_folder
 def write(out, text="{}"):
     with whole_folder(str(out)) as new:
         (new / "tokenizer.json").write_text(text)
+        (new / "tokenizer_config.json").write_text('{"made_by": "llama_train"}')
 
 
 def test_a_tokenizer_is_replaced_and_nothing_is_left_beside_it(tmp_path):
@@ -19,9 +20,11 @@ def test_a_tokenizer_is_replaced_and_nothing_is_left_beside_it(tmp_path):
     write(tmp_path / "empty")
 
 
-def test_what_is_no_tokenizer_is_left_alone(tmp_path):
+def test_what_these_commands_did_not_write_is_left_alone(tmp_path):
+    """Nor is a tokenizer of someone else replaced, saved by transformers for one."""
     (tmp_path / "file").write_text("precious")
     for name, files in [
+        ("theirs", ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"]),
         ("model", ["tokenizer.json", "model.safetensors"]),
         ("half", ["tokenizer_config.json"]),
         ("cache", [".x"]),
@@ -29,12 +32,23 @@ def test_what_is_no_tokenizer_is_left_alone(tmp_path):
         (tmp_path / name).mkdir()
         for file in files:
             (tmp_path / name / file).write_text("precious")
-    for name in ("model", "half", "cache", "file"):
-        with pytest.raises(ValueError, match=f"{name} holds something that is not a tokenizer: name another folder"):
+    for name in ("theirs", "model", "half", "cache", "file"):
+        with pytest.raises(
+            ValueError, match=f"{name} holds something else than a tokenizer written by llama-data: name"
+        ):
             write(tmp_path / name)
     assert (tmp_path / "model" / "tokenizer.json").read_text() == (tmp_path / "file").read_text() == "precious"
     with pytest.raises(OSError, match="file"):
         write(tmp_path / "file" / "o")
+
+
+def test_what_is_read_is_not_written_over(tmp_path):
+    write(tmp_path / "o", "old")
+    for source in ("o", "o/tokenizer.json"):
+        reading = whole_folder(str(tmp_path / "o"), str(tmp_path / source))
+        with pytest.raises(ValueError, match="is where .*o.* is read from: name another folder"), reading:
+            pass
+    assert (tmp_path / "o" / "tokenizer.json").read_text() == "old"
 
 
 def test_whenever_it_is_stopped_the_old_one_is_there(tmp_path, monkeypatch):

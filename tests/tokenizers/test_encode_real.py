@@ -29,8 +29,8 @@ def test_metas_llama_3_has_tiktokens_ids_on_real_text(books, root):
 
     encoding = tiktoken.Encoding("x", pat_str=SPLIT_PATTERN, mergeable_ranks=read_ranks(RANKS)[0], special_tokens={})
     encoder, texts = Encoder(open_tokenizer(RANKS)), [*real(books, root), *noise(5, 2000)]
-    for text, ids in zip(texts, encoder.encode_batch(texts), strict=True):
-        assert ids.tolist() == encoding.encode_ordinary(text)
+    theirs = encoding.encode_ordinary_batch(texts, num_threads=4)
+    assert [ids.tolist() for ids in encoder.encode_batch(texts)] == theirs
 
 
 @pytest.mark.slow
@@ -44,5 +44,4 @@ def test_metas_llama_2_has_sentencepieces_ids_on_real_text(books, root):
 
     processor = sentencepiece.SentencePieceProcessor(model_file=str(MODEL))
     encoder, texts = Encoder(open_tokenizer(MODEL)), real(books, root)
-    for text, ids in zip(texts, encoder.encode_batch(texts), strict=True):
-        assert ids.tolist() == processor.encode(text)
+    assert [ids.tolist() for ids in encoder.encode_batch(texts)] == processor.encode(texts)

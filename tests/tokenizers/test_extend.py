@@ -161,6 +161,13 @@ def test_a_new_merge_that_uncovers_an_old_token_makes_it_too():
     assert learn_merges({b"abc": 9, b"xabcd": 5}, ranks, 2, progress=False) == [b"abc", b"xabcd"]
 
 
+def test_a_new_merge_that_completes_an_old_token_on_its_left_makes_it_too():
+    """b"xabc" is unreachable until b"abc" is there: then it is what b"x" and b"abc" spell, and b"d" comes after it."""
+    ranks = {bytes([i]): i for i in range(256)} | {b"bc": 256, b"xabc": 257}
+    assert unreachable(ranks, [b"xabc"]) == [b"xabc"]
+    assert learn_merges({b"abc": 9, b"xabcd": 5}, ranks, 2, progress=False) == [b"abc", b"xabcd"]
+
+
 def test_order_of_texts_hash_seed_and_process_change_nothing(base, grown, tmp_path):
     assert extend(base, NEW[::-1], ADD, progress=False).to_str() == grown.to_str()
     base.save(str(tmp_path / "base.json"))
@@ -237,6 +244,22 @@ def test_long_words_and_many_words_stay_bounded(ranks, monkeypatch):
     monkeypatch.setattr(module, "MAX_CHARS", 300)
     assert 290 < sum(map(len, count_words([text], SPLIT_PATTERN, ranks, progress=False))) <= 300
     assert max(words, key=words.__getitem__) == b" wieder" and words[b" wieder"] >= 290
+
+
+def test_of_equally_rare_words_each_script_loses_as_many(ranks, monkeypatch):
+    """Sorted by their letters, those that are dropped would be all of one script."""
+    monkeypatch.setattr(module, "MAX_WORDS", 1000)
+    generator = random.Random(2)
+    alphabets = {"latin": "abcdefgh", "cyrillic": "абвгдежз", "greek": "αβγδεζηθ", "hangul": "가나다라마바사아"}
+    words = {
+        script: {"".join(generator.choices(letters, k=9)) for _ in range(500)} for script, letters in alphabets.items()
+    }
+    texts = [word for of_script in words.values() for word in sorted(of_script)]
+    kept = count_words(texts, SPLIT_PATTERN, ranks, progress=False)
+    assert len(kept) == 1000
+    for of_script in words.values():
+        assert 200 < len(kept.keys() & {word.encode() for word in of_script}) < 300
+    assert kept == count_words(texts[::-1], SPLIT_PATTERN, ranks, progress=False)
 
 
 def test_mistakes_are_named(base, ranks):

@@ -67,7 +67,7 @@ def test_the_folder_holds_every_form_and_opens_as_what_was_saved(byte_level, sav
     for path in (saved, str(saved), saved / "tokenizer.json", saved / "tokenizer.tiktoken"):
         assert same(folder.open_tokenizer(path), byte_level)
     ranks, specials = read_ranks(saved / "tokenizer.tiktoken")
-    assert ranks == RANKS and list(specials) == llama3.special_tokens(282) and specials["<|begin_of_text|>"] == 266
+    assert ranks == RANKS and specials == {}  # they are Llama 3.1's, behind the ranks: opening puts them back
 
 
 @pytest.mark.parametrize(
@@ -205,11 +205,38 @@ def test_no_rank_file_where_it_would_not_give_the_tokenizer_back(byte_level, sav
     strict = json.loads(byte_level.to_str())
     strict["model"]["ignore_merges"] = False
     unnameable = llama3.from_ranks(RANKS, llama3.to_ranks(byte_level)[1] | {"[PAD]": 282})
-    for tokenizer in (*(Tokenizer.from_str(json.dumps(changed)) for changed in (fewer, strict)), unnameable):
+    gpt2s = llama3.from_ranks(RANKS)  # numbers of any length are one word
+    gpt2s.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    composing = llama3.from_ranks(RANKS)
+    composing.normalizer = normalizers.NFC()
+    spaced = llama3.from_ranks(RANKS)
+    spaced.add_tokens([AddedToken("<|tool|>", lstrip=True)])
+    spoken = llama3.from_ranks(RANKS)  # its names are found in decoded text, and stay there
+    spoken.add_tokens([AddedToken("<|tool|>", special=False, normalized=False)])
+    changed = (*(Tokenizer.from_str(json.dumps(state)) for state in (fewer, strict)), unnameable)
+    for tokenizer in (*changed, gpt2s, composing, spaced, spoken):
         (tmp_path / "tokenizer.tiktoken").write_bytes((saved / "tokenizer.tiktoken").read_bytes())
         folder.save_tokenizer(tokenizer, tmp_path)
         assert sorted(path.name for path in tmp_path.iterdir()) == ["tokenizer.json", "tokenizer_config.json"]
         assert same(folder.open_tokenizer(tmp_path), tokenizer)
+
+
+def test_the_order_of_one_tokens_merges_is_no_reason_to_leave_the_rank_file_out(byte_level, tmp_path):
+    state = json.loads(byte_level.to_str())
+    places = [i for i, pair in enumerate(state["model"]["merges"]) if "".join(pair) == "Ġthe"]
+    assert places == [*range(places[0], places[0] + 3)]
+    state["model"]["merges"][places[0] : places[-1] + 1] = [["Ġth", "e"], ["Ġ", "the"], ["Ġt", "he"]]
+    folder.save_tokenizer(Tokenizer.from_str(json.dumps(state)), tmp_path)
+    assert same(folder.open_tokenizer(tmp_path / "tokenizer.tiktoken"), byte_level)
+
+
+def test_a_dropout_left_from_training_is_switched_off(byte_level, tmp_path):
+    state = json.loads(byte_level.to_str())
+    state["model"]["dropout"] = 0.9
+    (tmp_path / "tokenizer.json").write_text(json.dumps(state))
+    opened = folder.open_tokenizer(tmp_path)
+    assert opened.model.dropout is None and same(opened, byte_level)
+    assert opened.encode("the thing" * 50).ids == byte_level.encode("the thing" * 50).ids
 
 
 def test_saving_anew_leaves_nothing_of_what_was_there(byte_level, tmp_path):
@@ -265,6 +292,24 @@ def test_token_bytes_are_the_bytes_each_id_stands_for(byte_level, with_byte_fall
     assert lengths.tolist() == [0] * 3 + [1] * 256 + [1, 1, 1, 1, 2, 2, 2]
     for text in TEXTS:
         assert lengths[with_byte_fallback.encode(text).ids].sum() == len(text.encode()) + 1  # the dummy prefix
+
+
+def test_an_added_token_stands_for_its_own_bytes_and_a_special_one_for_none(byte_level, with_byte_fallback):
+    for tokenizer in (byte_level, with_byte_fallback):
+        grown = Tokenizer.from_str(tokenizer.to_str())
+        size = grown.get_vocab_size()
+        grown.add_tokens(["größe Ġ", AddedToken("<|tool|>", special=True)])
+        assert grown.encode("größe Ġ<|tool|>").ids[-2:] == [size, size + 1]
+        assert folder.token_bytes(grown)[size:].tolist() == [len("größe Ġ".encode()), 0] == [10, 0]
+
+
+def test_a_token_longer_than_its_number_can_say_is_refused(byte_level):
+    grown = Tokenizer.from_str(byte_level.to_str())
+    grown.add_tokens(["a" * 65535])
+    assert folder.token_bytes(grown)[282] == 65535
+    grown.add_tokens(["b" * 65536])
+    with pytest.raises(ValueError, match="the token with id 283 stands for 65,536 bytes, more than 65,535"):
+        folder.token_bytes(grown)
 
 
 def test_fingerprint_is_the_sha256_of_tokenizer_json(tmp_path):

@@ -188,3 +188,16 @@ def test_without_the_extra_the_error_comes_before_any_text_is_read(tmp_path, mon
 def test_nothing_is_printed_where_there_is_no_terminal(tmp_path, capfd):
     llama2.train_llama2(TEXTS, 340, tmp_path / "t")
     assert capfd.readouterr() == ("", "")
+
+
+def test_ctrl_c_is_no_fault_of_the_text(tmp_path, monkeypatch):
+    """SentencePiece turns what its sentences raise into a RuntimeError of its own."""
+
+    class Interrupted:
+        def sub(self, *_):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(llama2, "BORDERS", Interrupted())
+    with pytest.raises(KeyboardInterrupt):
+        llama2.train_llama2(["a few words"], 300, tmp_path / "out", progress=False)
+    assert not (tmp_path / "out").exists()

@@ -33,10 +33,11 @@ def test_metas_model_has_its_ids_and_comes_back_piece_for_piece(published):
 
 
 @pytest.mark.slow
-def test_metas_ids_on_ten_megabytes_of_books_encyclopedias_and_code(published, books):
+def test_metas_ids_on_ten_megabytes_of_books_encyclopedias_and_code(published, books, monkeypatch):
     pytest.importorskip("datatrove", reason="datatrove is not installed: it reads the dumps")
     from data_pipelines.sources import wikipedia
 
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "true")
     engine = sentencepiece.SentencePieceProcessor(model_file=str(published))
     opened = plain(from_sentencepiece(published))
     code = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, normalizers
 
 from llama_train.tokenizers import folder as folders
 from llama_train.tokenizers import llama3
@@ -137,6 +137,21 @@ def test_the_same_text_gives_the_same_bytes(folder, tmp_path):
     assert folders.fingerprint(tmp_path) != folders.fingerprint(folder)
 
 
+def test_endless_words_are_learned_from_in_parts_and_change_nothing_else(folder, tmp_path, monkeypatch):
+    """Whole, 1 MB of spaces takes minutes and 12 MB meet the regex engine's limit."""
+    chance = random.Random(0)
+    endless = [" " * 1_000_000, "".join(chance.choices("ACGT", k=300_000)), "=" * 1_000_000, " " * 12_000_000]
+    llama3.train_llama3([*TEXTS, *endless], VOCAB, tmp_path / "endless", progress=False)
+    ranks, _ = read_ranks(tmp_path / "endless" / "tokenizer.tiktoken")
+    assert len(ranks) == VOCAB - 16 and 100 < max(map(len, ranks)) <= 256
+    monkeypatch.setattr(llama3, "MAX_WORD", 100_000)
+    llama3.train_llama3(TEXTS * 3, VOCAB, tmp_path / "whole", progress=False)
+    assert folders.fingerprint(tmp_path / "whole") == folders.fingerprint(folder)
+    monkeypatch.setattr(llama3, "MAX_WORD", 3)
+    llama3.train_llama3(TEXTS * 3, 400, tmp_path / "cut", progress=False)
+    assert max(len(token) for token in small_ranks(tmp_path / "cut") if token.isalpha()) <= 3
+
+
 def test_neither_the_hash_seed_nor_the_number_of_threads_changes_a_byte(folder, root, tmp_path):
     code = (
         "import sys; from pathlib import Path; from llama_train.tokenizers import llama3;"
@@ -220,9 +235,9 @@ def test_a_trained_folder_opens_in_transformers_with_tiktokens_ids_chat_included
 
     opened = AutoTokenizer.from_pretrained(folder)
     ranks, specials = read_ranks(folder / "tokenizer.tiktoken")
-    assert ranks == small_ranks(folder) and specials == {
-        n: VOCAB - 16 + i for i, n in enumerate(llama3.special_tokens(VOCAB))
-    }
+    assert ranks == small_ranks(folder) and specials == {}, "tiktoken's own files have ranks alone"
+    specials = llama3.default_specials(len(ranks))
+    assert specials == {n: VOCAB - 16 + i for i, n in enumerate(llama3.special_tokens(VOCAB))}
     encoding = tiktoken_encoding(ranks, specials)
     for text in TEXTS:
         assert opened(text)["input_ids"] == [VOCAB - 16, *encoding.encode_ordinary(text)]
@@ -244,6 +259,35 @@ def test_special_tokens_keep_the_names_and_ids_they_are_given():
     assert llama3.from_ranks(ranks, {}).encode("x<|a|>").ids == [*b"x<|a|>"]
     tokenizer.encode_special_tokens = True
     assert tokenizer.encode("<|a|>", add_special_tokens=False).ids == [*b"<|a|>"]
+
+
+def test_of_two_texts_each_begins_with_the_special_token():
+    encoded = llama3.from_ranks({bytes([i]): i for i in range(256)}).encode("a", "b")
+    assert (encoded.ids, encoded.type_ids) == ([256, 97, 256, 98], [0, 0, 1, 1])
+
+
+def test_what_a_normalizer_turns_into_a_special_tokens_name_is_still_text():
+    """Else a full-width bracket in a document would end it."""
+    tokenizer = llama3.from_ranks({bytes([i]): i for i in range(256)})
+    tokenizer.normalizer = normalizers.NFKC()
+    assert tokenizer.encode("<|eot_id|>", add_special_tokens=False).ids == [265]
+    assert tokenizer.encode("<|eot_id|\uff1e", add_special_tokens=False).ids == [*b"<|eot_id|>"]
+
+
+def test_a_special_token_before_the_last_rank_may_be_no_word():
+    ranks = {bytes([i]): i for i in range(256)} | {b"th": 257}
+    for name in ("PAD", "Ġx", "Ã©", "..."):
+        with pytest.raises(ValueError, match=rf"the special token {name} \(id 256\) has ranks after it .* rename it"):
+            llama3.from_ranks(ranks, {name: 256})
+        llama3.from_ranks({bytes([i]): i for i in range(256)}, {name: 256})
+    for name in ("<|x|>", "[PAD]", "éé", "a b"):  # the last two are how no bytes are written
+        tokenizer = llama3.from_ranks(ranks, {name: 256})
+        tokenizer.encode_special_tokens = True
+        text = f"{name} x{name}, éé ... PAD"
+        ids = tokenizer.encode(text, add_special_tokens=False).ids
+        assert ids == tiktoken_encoding(ranks).encode_ordinary(text) and 256 not in ids
+    with pytest.raises(ValueError, match=r"\[PAD\] \(id 256\)"):
+        llama3.from_ranks(ranks, {"[PAD]": 256}, pattern=r"\S+|\s+")
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,14 @@
 """Rank files: read strictly, written back as they were, merged as tiktoken merges."""
 
 import base64
+import os
 import random
+import tempfile
+from pathlib import Path
 
 import pytest
 
-from llama_train.tokenizers.ranks import merges, parts, read_ranks, write_ranks
+from llama_train.tokenizers.ranks import MAX_TOKEN_BYTES, merges, parts, read_ranks, write_ranks
 from tests.conftest import SHARED
 from tests.data_pipelines.fuzz import mutants, survive
 
@@ -25,6 +28,13 @@ WHOLE = PLAIN + b"".join(line(name.encode(), rank) for name, rank in SPECIALS.it
 @pytest.fixture
 def file(tmp_path):
     return tmp_path / "x.tiktoken"
+
+
+@pytest.fixture
+def in_memory():
+    """A file in memory, where the system has a folder there: to write one a thousand times over is slow on a disk."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as folder:
+        yield Path(folder, "x.tiktoken")
 
 
 def read(file, data):
@@ -109,6 +119,30 @@ def test_a_broken_file_is_refused_with_the_line_and_what_to_do(file, change, mes
     assert str(file) in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_tokens_of_absurd_length_are_refused_before_any_work_and_the_longest_possible_is_not(file):
+    """A chain of prefixes is the worst: every split of every token is one of two tokens."""
+    chain = [b"a" * length for length in range(2, 1000)]
+    with pytest.raises(ValueError, match=f"the token b'{'a' * 40}'... has 999 bytes, more than 256") as caught:
+        read(file, b"".join(line(bytes([i]), i) for i in range(256)) + b"".join(map(line, chain, range(256, 1254))))
+    assert str(file) in str(caught.value)
+    written = file.with_name("written")
+    for token, message in ((b"a" * 257, "has 257 bytes, more than 256"), (b"", "one token is empty")):
+        with pytest.raises(ValueError, match=message):
+            write_ranks(written, RANKS | {token: 266})
+    assert not written.exists() and MAX_TOKEN_BYTES == 256
+    write_ranks(written, RANKS | {b"a" * 256: 266})
+    assert read_ranks(written) == (RANKS | {b"a" * 256: 266}, {})
+
+
+def test_a_file_too_large_to_be_read_is_not_written(file, monkeypatch):
+    write_ranks(file, RANKS)
+    size = file.stat().st_size
+    monkeypatch.setattr("llama_train.tokenizers.ranks.MAX_FILE_BYTES", size - 1)
+    with pytest.raises(ValueError, match=f"266 tokens need {size:,} bytes, more than"):
+        write_ranks(file.with_name("other"), RANKS)
+    assert not file.with_name("other").exists()
+
+
 def test_a_file_that_is_far_too_large_is_not_read(file):
     with file.open("wb") as sparse:
         sparse.truncate(10 * 2**30)
@@ -134,7 +168,8 @@ def test_what_could_not_be_read_back_is_not_written(file, ranks, specials, messa
     assert not file.exists()
 
 
-def test_mutants_are_refused_or_read_to_something_that_is_written_back_the_same(file):
+def test_mutants_are_refused_or_read_to_something_that_is_written_back_the_same(in_memory):
+    file = in_memory
     refused = read_whole = 0
 
     def parse(data):

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
-from llama_train.tokenizers import report
+from llama_train.tokenizers import batches, report
 from llama_train.tokenizers.report import Row, count_words, measure, to_json
 
 
@@ -107,7 +107,7 @@ def test_totals_are_the_sums_of_their_parts():
 
 def test_batches_change_nothing_and_bound_the_memory(monkeypatch):
     whole = measure({"a": Every(3)}, HAND * 50, progress=False)
-    monkeypatch.setattr(report, "BATCH_CHARS", 100)
+    monkeypatch.setattr(batches, "BATCH_CHARS", 100)
     pieces = Every(3)
     assert measure({"a": pieces}, iter(HAND * 50), progress=False) == whole
     assert max(pieces.batches) < 20 and sum(pieces.batches) == 200

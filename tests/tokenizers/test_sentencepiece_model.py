@@ -164,6 +164,59 @@ def test_control_and_user_defined_pieces_keep_their_ids_both_ways(model):
     assert [(p.piece, p.type) for p in again.pieces[560:]] == [("<|call|>", CONTROL), ("<mask>", USER_DEFINED)]
 
 
+RUNS = ["▁▁▁", "▁▁", "▁▁▁▁"]  # as Llama 2's file has them: one score, and ids in no order
+
+
+def by_hand(pieces):
+    """A model of <unk>, <s>, </s>, the 256 bytes and these (piece, score)."""
+    proto = pb.ModelProto()
+    for i, name in enumerate(["<unk>", "<s>", "</s>"]):
+        proto.pieces.add(piece=name, score=0, type=CONTROL if i else UNKNOWN)
+    for byte in range(256):
+        proto.pieces.add(piece=f"<0x{byte:02X}>", score=0, type=BYTE)
+    for piece, score in pieces:
+        proto.pieces.add(piece=piece, score=score, type=NORMAL)
+    proto.trainer_spec.model_type, proto.trainer_spec.byte_fallback = proto.trainer_spec.BPE, True
+    proto.normalizer_spec.name, proto.normalizer_spec.remove_extra_whitespaces = "identity", False
+    return proto.SerializeToString()
+
+
+def test_runs_of_spaces_may_share_one_score_where_their_ids_are_lower_than_the_spaces():
+    runs, letters = [(run, -1e9) for run in RUNS], [("▁", -10.0), ("a", -11.0)]
+    model = by_hand([("▁a", -1.0), *runs, *letters])
+    opened, engine = plain(from_bytes(model, "the model")), sentencepiece.SentencePieceProcessor(model_proto=model)
+    texts = [" " * before + "a" + " " * after for before in range(12) for after in range(12)]
+    assert differing(opened, engine, texts) == 0
+    assert opened.encode("     ", add_special_tokens=False).tokens == ["▁▁▁▁", "▁▁"]  # from the left, one by one
+    for pieces in ([*letters, *runs], [runs[0], letters[0], *runs[1:], letters[1]]):
+        with pytest.raises(ValueError, match="'▁▁▁' and '▁▁' have the same score -1000000000.0: which is merged first"):
+            from_bytes(by_hand(pieces), "the model")
+    with pytest.raises(ValueError, match="have the same score"):  # one length is missing
+        from_bytes(by_hand([runs[0], runs[2], *letters]), "the model")
+
+
+def test_runs_of_spaces_of_one_score_are_written_with_one_score():
+    """No scores of their own would do: of ▁▁▁▁ and ▁▁ neither can come first, as the merges alternate between them."""
+    model = by_hand([("▁a", -1.0), *((run, -1e9) for run in RUNS), ("▁", -10.0), ("a", -11.0)])
+    opened = from_bytes(model, "the model")
+    written = pb.ModelProto.FromString(to_sentencepiece(opened))
+    scores = {piece.piece: piece.score for piece in written.pieces}
+    assert {scores[run] for run in RUNS} == {-1e9} and scores["▁a"] > scores["▁▁"]
+    again = sentencepiece.SentencePieceProcessor(model_proto=written.SerializeToString())
+    texts = [" " * before + "a" + " " * after for before in range(12) for after in range(12)]
+    assert differing(plain(opened), again, texts) == 0
+
+
+def test_a_single_character_may_be_a_user_defined_piece_and_no_control_piece(model):
+    """SentencePiece never gives a control piece for text; for tokenizers' BPE it would be a letter like others."""
+    defined = edited(model, lambda proto: proto.pieces.add(piece="\u0101", score=0, type=USER_DEFINED))
+    engine = sentencepiece.SentencePieceProcessor(model_proto=defined)
+    texts = ["x\u0101", "x\u0101y \u0101", "no such"]
+    opened = from_bytes(defined, "the model")
+    assert [opened.encode(text, add_special_tokens=False).ids[-1] == 560 for text in texts] == [True, True, False]
+    assert [engine.encode(text)[-1] == 560 for text in texts] == [True, True, False]
+
+
 def set_field(where, name, value):
     return lambda proto: setattr(getattr(proto, where), name, value)
 
@@ -189,6 +242,7 @@ REFUSED = {
     ),
     "a byte as text": (set_piece(3, type=NORMAL), "piece 3 .'<0x00>'. is of type 1"),
     "text as a byte": (set_piece(300, type=BYTE), "piece 300 .* is of type 6"),
+    "control letter": (set_piece(300, piece="\u0101", type=CONTROL), "piece 300 .'\u0101'. is of type CONTROL and one"),
     "unused": (set_piece(300, type=UNUSED), "piece 300 .* is of type UNUSED"),
     "not a number": (set_piece(300, score=float("nan")), "piece 300 .* has the score nan"),
     "equal scores": (lambda proto: [set_piece(i, score=-7.0)(proto) for i in (290, 291)], "have the same score -7.0"),

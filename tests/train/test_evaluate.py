@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from datatrove.data import Document
 from transformers import AutoTokenizer
 
+from data_pipelines.tokenize import write_shards
 from llama_train.data.batches import eval_batches
 from llama_train.data.packing import Rows
 from llama_train.data.shards import Shards
+from llama_train.tokenizers.llama2 import train_llama2
 from llama_train.tokenizers.llama3 import train_llama3
 from llama_train.train.evaluate import evaluate, evaluate_text, unigram_entropy
 
@@ -39,6 +42,26 @@ def test_loss_and_bits_per_byte_are_those_of_the_formula(tiny_shards: Path):
     predicted = sum(int(b) for ids, p in (rows[i] for i in range(len(rows))) for b in shards.token_bytes[ids[p > 0]])
     assert found["eval_bits_per_byte"] == pytest.approx(nats / math.log(2) / predicted, rel=1e-6)
     assert model.training, "the model goes back to the mode it was in"
+
+
+def test_a_space_that_is_the_tokenizer_s_is_no_byte_of_the_text(tmp_path):
+    """As in Llama 2's kind: after <s> the first token begins with one."""
+    pytest.importorskip("sentencepiece")
+    texts = ["eins zwei drei", "  vier", "fünf"] * 20
+    train_llama2(texts, 290, tmp_path / "tokenizer", progress=False)
+    documents = [Document(text=text, id="") for text in texts]
+    write_shards(documents, tmp_path / "tokenizer", tmp_path / "shards", 1, progress=False)
+    shards = Shards(tmp_path / "shards")
+    batches = [*eval_batches(Rows(shards, 32, partial=True), batch_size=3)]
+    found = [
+        evaluate(tiny_model(290), batches, shards.token_bytes, Accelerator(cpu=True), prefix_after)
+        for prefix_after in (shards.tokenizer["bos_token_id"], None)
+    ]
+    size = sum(len(text.encode()) for text in texts)
+    nats = [one["eval_loss"] * one["eval_tokens"] / math.log(2) for one in found]
+    assert nats[0] / found[0]["eval_bits_per_byte"] == pytest.approx(size)
+    assert nats[1] / found[1]["eval_bits_per_byte"] == pytest.approx(size + len(texts)), "what it would be otherwise"
+    assert shards.tokenizer["dummy_prefix"] is True
 
 
 def test_unigram_entropy_is_that_of_the_frequencies(tiny_shards: Path):
