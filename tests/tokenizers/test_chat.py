@@ -7,30 +7,7 @@ from transformers import PreTrainedTokenizerFast
 from transformers.utils import chat_template_utils
 
 from llama_train.tokenizers import chat
-
-SYSTEM, USER, ASSISTANT, TOOL = "system", "user", "assistant", "tool"
-TOOLS = [
-    {
-        "type": "function",
-        "function": {
-            "name": "weather",
-            "description": "The weather, 'now' & <here>",
-            "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
-        },
-    }
-]
-
-
-def said(*messages):
-    return [{"role": role, "content": content} for role, content in messages]
-
-
-def call(name, arguments, content=""):
-    return {
-        "role": ASSISTANT,
-        "content": content,
-        "tool_calls": [{"type": "function", "function": {"name": name, "arguments": arguments}}],
-    }
+from tests.tokenizers.chats import ASSISTANT, SYSTEM, TOOL, TOOLS, USER, call, said
 
 
 def render(name, messages, **given):

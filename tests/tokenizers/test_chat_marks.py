@@ -9,34 +9,12 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from llama_train.tokenizers import chat, folder, llama3, ranks
 from tests.conftest import SHARED
+from tests.tokenizers.chats import ASSISTANT, SYSTEM, TOOL, TOOLS, USER, call, said
 
 TEXTS = [
     "What is the weather in Paris? The weather in Paris is sunny: 21 degrees.\n",
     "Hello! How are you? Fine.\n",
 ] * 20
-SYSTEM, USER, ASSISTANT, TOOL = "system", "user", "assistant", "tool"
-TOOLS = [
-    {
-        "type": "function",
-        "function": {
-            "name": "weather",
-            "description": "The weather, 'now' & <here>",
-            "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
-        },
-    }
-]
-
-
-def said(*messages):
-    return [{"role": role, "content": content} for role, content in messages]
-
-
-def call(name, arguments, content=""):
-    return {
-        "role": ASSISTANT,
-        "content": content,
-        "tool_calls": [{"type": "function", "function": {"name": name, "arguments": arguments}}],
-    }
 
 
 @pytest.fixture(scope="module")

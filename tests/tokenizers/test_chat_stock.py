@@ -8,31 +8,7 @@ from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
 from llama_train.tokenizers import chat
-
-SYSTEM, USER, ASSISTANT, TOOL = "system", "user", "assistant", "tool"
-TOOLS = [
-    {
-        "type": "function",
-        "function": {
-            "name": "weather",
-            "description": "The weather, 'now' & <here>",
-            "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
-        },
-    }
-]
-
-
-def said(*messages):
-    return [{"role": role, "content": content} for role, content in messages]
-
-
-def call(name, arguments, content=""):
-    return {
-        "role": ASSISTANT,
-        "content": content,
-        "tool_calls": [{"type": "function", "function": {"name": name, "arguments": arguments}}],
-    }
-
+from tests.tokenizers.chats import ASSISTANT, SYSTEM, TOOL, TOOLS, USER, call, said
 
 # The Hub's templates, where TRL is installed: equal letter by letter on conversations made up at random.
 PIECES = [
