@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from data_pipelines.tokenizer_folder import whole_folder
 from llama_train.tokenizers.chat import CHAT_TEMPLATES, chat_template, special_names
@@ -70,7 +70,7 @@ def add_verbs(parser: argparse.ArgumentParser) -> None:
     report.add_argument("--json", metavar="FILE", help="where to write the numbers")
 
 
-def _verb(verbs, name: str, run: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:  # type: ignore[no-untyped-def]
+def _verb(verbs: Any, name: str, run: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
     verb: argparse.ArgumentParser = verbs.add_parser(
         name, help=text, description=text, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -122,10 +122,11 @@ def _train(arguments: argparse.Namespace) -> None:
     with whole_folder(arguments.out) as new:
         size = vocab_size - len(further)
         table = _learn(arguments, learn, size, new, specials + further, MAX_BYTES[arguments.kind])
-        tokenizer = open_tokenizer(new)
-        _add_special(tokenizer, template)
-        save_tokenizer(tokenizer, new, chat_template(template))
-    print(f"{table}\n{tokenizer.get_vocab_size():,} ids   {arguments.out}")
+        if template != arguments.kind:
+            tokenizer = open_tokenizer(new)
+            _add_special(tokenizer, template)
+            save_tokenizer(tokenizer, new, chat_template(template))
+    print(f"{table}\n{vocab_size:,} ids   {arguments.out}")
 
 
 def _extend(arguments: argparse.Namespace) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from llama_train.tokenizers.batches import batches
 from llama_train.tokenizers.llama3 import SAFE_CUT, SPLIT_PATTERN
+from llama_train.tokenizers.sentencepiece_model import NORMALIZER
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,10 +29,6 @@ NO = ("", "0", "f", "false", "n", "no", "off")  # of TOKENIZERS_PARALLELISM, as 
 
 # A space between two words is where SentencePiece's next word starts; the prefix of the next piece stands for it.
 LLAMA2_CUT = re.compile("(?<=[^ ▁]) (?=[^ ▁])")
-LLAMA2_NORMALIZER = [
-    {"type": "Prepend", "prepend": "▁"},
-    {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
-]
 # The letters and numbers that are new in Unicode 17: all that the engines were found to differ in, over every code point.
 UNICODE_17 = (
     "88F C5C CDC A7CE-A7CF A7D2 A7D4 A7F1 10940-10959 10EC5-10EC7 11DB0-11DDB 11DE0-11DE9 16EA0-16EB8 16EBB-16ED3 "
@@ -219,7 +216,7 @@ def _safe_cut(rules: dict[str, Any], tokenizer: "Tokenizer") -> re.Pattern[str] 
     if rules["normalizer"] is None:
         split = {"pattern": {"Regex": SPLIT_PATTERN}, "behavior": "Isolated", "invert": False}
         return SAFE_CUT if split.items() <= words.items() else None
-    if rules["pre_tokenizer"] is None and rules["normalizer"].get("normalizers") == LLAMA2_NORMALIZER:
+    if rules["pre_tokenizer"] is None and rules["normalizer"] == NORMALIZER:
         crossing = any("▁" in token.lstrip("▁") for token in tokenizer.get_vocab(with_added_tokens=False))
         return None if crossing else LLAMA2_CUT
     return None
